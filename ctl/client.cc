@@ -226,6 +226,7 @@ GANTRY_CTL_UNARY(v1::Images, Prune, v1::PruneImagesRequest, v1::PruneImagesRespo
 GANTRY_CTL_UNARY(v1::Images, Login, v1::LoginRequest, v1::LoginResponse)
 GANTRY_CTL_UNARY(v1::Images, ExplainRegistry, v1::ExplainRegistryRequest,
                  v1::ExplainRegistryResponse)
+GANTRY_CTL_UNARY(v1::Images, Search, v1::SearchImagesRequest, v1::SearchImagesResponse)
 GANTRY_CTL_READ(v1::Images, Pull, v1::PullRequest, v1::PullResponse)
 GANTRY_CTL_READ(v1::Images, Push, v1::PushRequest, v1::PushResponse)
 GANTRY_CTL_READ(v1::Images, Save, v1::SaveRequest, v1::SaveResponse)

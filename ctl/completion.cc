@@ -105,7 +105,7 @@ std::vector<std::string> FlagValues(absl::string_view group, absl::string_view v
       {"ulimit",
        {"core=", "cpu=", "data=", "fsize=", "locks=", "memlock=", "msgqueue=", "nice=", "nofile=",
         "nproc=", "rss=", "rtprio=", "rttime=", "sigpending=", "stack="}},
-      {"userns", {"host"}},
+      {"userns", {"auto", "auto:size=", "host", "remap", "remap:"}},
       {"uts", {"host"}}};
   if (flag == "filter") return FilterValues(group, verb);
   if (flag == "attach" && verb == "run") return {"stderr", "stdin", "stdout"};

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 
+#include "base/engine/device_request.h"
 #include "base/engine/units.h"
 #include "base/engine/value_syntax.h"
 #include "base/status_macros.h"
@@ -170,7 +171,7 @@ void ContainerOptions::AddFlags(FlagSet& flags) {
   flags.String(&volume_driver_, "volume-driver", 0, "name", "Driver of new volumes");
   flags.Bool(&read_only_, "read-only", 0, "Root file system read-only");
   flags.String(&shm_size_, "shm-size", 0, "bytes", "Size of /dev/shm (default 64m)");
-  flags.Strings(&storage_options_, "storage-opt", 0, "key=value", "Option of the snapshotter");
+  flags.Strings(&storage_options_, "storage-opt", 0, "key=value", "size=N: how large its layer may grow");
 
   flags
       .Custom("isolation", 0, "name", "Only \"default\": the others are Windows'",
@@ -186,7 +187,8 @@ void ContainerOptions::AddFlags(FlagSet& flags) {
   flags.Strings(&security_options_, "security-opt", 0, "option",
                 "no-new-privileges, seccomp=FILE|unconfined, apparmor=, label=, ...");
   flags.Strings(&sysctls_, "sysctl", 0, "key=value", "Kernel parameter inside");
-  flags.String(&userns_, "userns", 0, "mode", "User namespace");
+  flags.String(&userns_, "userns", 0, "mode",
+               "User namespace: host, remap[:USER[:GROUP]], auto[:size=N]");
   flags.String(&pid_, "pid", 0, "mode", "Process namespace: host, container:NAME");
   flags.String(&ipc_, "ipc", 0, "mode", "IPC namespace: private, shareable, none, host, ...");
   flags.String(&uts_, "uts", 0, "mode", "UTS namespace: host");
@@ -195,7 +197,9 @@ void ContainerOptions::AddFlags(FlagSet& flags) {
   flags.OptionalInt(&oom_score_adj_, "oom-score-adj", 0,
                     "Preference of the OOM killer (-1000 to 1000)");
   flags.Bool(&oom_kill_disable_, "oom-kill-disable", 0, "No OOM killer for it");
-  flags.Strings(&devices_, "device", 0, "host[:ctr[:rwm]]", "Device");
+  flags.Strings(&devices_, "device", 0, "host[:ctr[:rwm]]",
+                "Device, or a CDI name: vendor.com/class=name");
+  flags.Strings(&gpus_, "gpus", 0, "all|n|device=id", "GPUs, as CDI files describe them");
   flags.Strings(&device_rules_, "device-cgroup-rule", 0, "rule", "Rule for the device cgroup");
   flags.Strings(&ulimits_, "ulimit", 0, "name=soft[:hard]", "Resource limit");
   flags.Strings(&blkio_weight_device_, "blkio-weight-device", 0, "dev:weight", "Block I/O weight");
@@ -382,8 +386,10 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
   GANTRY_RETURN_IF_ERROR(resources_.Fill(resources));
   resources->set_oom_kill_disable(oom_kill_disable_);
   for (const std::string& text : devices_) {
-    GANTRY_ASSIGN_OR_RETURN(v1::Device device, engine::ParseDevice(text));
-    *resources->add_devices() = std::move(device);
+    GANTRY_RETURN_IF_ERROR(engine::AddDevice(text, config));
+  }
+  for (const std::string& text : gpus_) {
+    GANTRY_ASSIGN_OR_RETURN(*config.add_device_requests(), engine::ParseGpus(text));
   }
   copy(device_rules_, resources->mutable_device_cgroup_rules());
   for (const std::string& text : ulimits_) {

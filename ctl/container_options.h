@@ -60,10 +60,10 @@ class ContainerOptions {
        no_healthcheck_ = false;
   std::optional<bool> init_;
   std::vector<std::string> env_, env_files_, labels_, label_files_, annotations_, volumes_, mounts_,
-      tmpfs_, cap_add_, cap_drop_, security_options_, sysctls_, devices_, device_rules_, ulimits_,
-      group_add_, publish_, expose_, networks_, network_aliases_, link_local_, dns_, dns_search_,
-      dns_options_, extra_hosts_, links_, log_options_, storage_options_, volumes_from_,
-      blkio_weight_device_, read_bps_, write_bps_, read_iops_, write_iops_;
+      tmpfs_, cap_add_, cap_drop_, security_options_, sysctls_, devices_, gpus_, device_rules_,
+      ulimits_, group_add_, publish_, expose_, networks_, network_aliases_, link_local_, dns_,
+      dns_search_, dns_options_, extra_hosts_, links_, log_options_, storage_options_,
+      volumes_from_, blkio_weight_device_, read_bps_, write_bps_, read_iops_, write_iops_;
   std::string workdir_, user_, hostname_, domainname_, entrypoint_, stop_signal_, restart_,
       log_driver_, runtime_, userns_, pid_, ipc_, uts_, cgroupns_, cgroup_parent_, mac_address_,
       ip_, ip6_, shm_size_, health_cmd_, health_interval_, health_timeout_, health_start_period_,

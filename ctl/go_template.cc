@@ -10,6 +10,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 
 #include "base/status_macros.h"
@@ -380,12 +381,98 @@ class Evaluator {
       return absl::StrCat("[", out, "]");
     }
     if (value.is_object()) {
-      for (const auto& [key, v] : value.object().fields) {
-        absl::StrAppend(&out, out.empty() ? "" : " ", key, ":", Text(Part(cell, key, v)));
-      }
+      if (const auto fields = FieldsAt(cell.path)) return Struct(cell, *fields);
+      // Go prints maps in the order of their keys.
+      std::map<absl::string_view, const Value*> sorted;
+      for (const auto& [key, v] : value.object().fields) sorted.emplace(key, &v);
+      for (const auto& [key, v] : sorted)
+        absl::StrAppend(&out, out.empty() ? "" : " ", key, ":", Text(Part(cell, key, *v)));
       return absl::StrCat("map[", out, "]");
     }
+    if (value.is_integer() && IsDuration(cell.path)) return GoDuration(value.integer());
     return value.Text();
+  }
+
+  absl::optional<absl::string_view> FieldsAt(
+      const std::optional<std::vector<std::string>>& path) const {
+    if (!path || path->empty()) return absl::nullopt;
+    return AbsentAt(Below(*path, "{}"));
+  }
+
+  // Whether the object that a field is of says that it holds nanoseconds.
+  bool IsDuration(const std::optional<std::vector<std::string>>& path) const {
+    if (!path || path->size() < 2) return false;
+    std::vector<std::string> object = *path;
+    const std::string name = absl::StrCat(object.back(), ":ns");
+    object.back() = "{}";
+    const auto fields = AbsentAt(object);
+    if (!fields) return false;
+    for (absl::string_view field : absl::StrSplit(*fields, ' ')) {
+      if (field.substr(0, field.find('=')) == name) return true;
+    }
+    return false;
+  }
+
+  // "{a b {c}}" of fields as base/engine/absent_fields.h lists them.
+  std::string Struct(const Cell& cell, absl::string_view fields) const {
+    const auto field = [this, &cell](const std::string& name, absl::string_view zero) {
+      const Value* value = cell.value.Find(name);
+      return value == nullptr || value->is_null() ? std::string(zero)
+                                                  : Text(Part(cell, name, *value));
+    };
+    std::string out;
+    if (absl::ConsumePrefix(&fields, "%")) {
+      while (!fields.empty()) {
+        const size_t open = fields.find('[');
+        absl::StrAppend(&out, fields.substr(0, open));
+        const size_t close = fields.find(']');
+        if (open == fields.npos || close == fields.npos) break;
+        out += field(std::string(fields.substr(open + 1, close - open - 1)), "");
+        fields.remove_prefix(close + 1);
+      }
+      return out;
+    }
+    out = "{";
+    bool first = true;
+    for (absl::string_view one : absl::StrSplit(fields, ' ')) {
+      if (one == "}") {
+        out += "}";
+        first = false;
+        continue;
+      }
+      if (!first) out += " ";
+      first = one == "{";
+      if (first) {
+        out += "{";
+        continue;
+      }
+      const size_t equals = one.find('=');
+      absl::string_view name = one.substr(0, equals);
+      absl::ConsumeSuffix(&name, ":ns");
+      out += field(std::string(name), equals == one.npos ? "" : one.substr(equals + 1));
+    }
+    return out + "}";
+  }
+
+  // "1m30s", "500ms": as Go writes a duration.
+  static std::string GoDuration(int64_t nanos) {
+    if (nanos == 0) return "0s";
+    std::string out = nanos < 0 ? "-" : "";
+    const uint64_t total = nanos < 0 ? -static_cast<uint64_t>(nanos) : static_cast<uint64_t>(nanos);
+    const auto decimal = [](uint64_t amount, uint64_t unit) {
+      std::string text = absl::StrCat(amount / unit);
+      if (amount % unit == 0) return text;
+      std::string digits = absl::StrCat(unit + amount % unit).substr(1);
+      while (digits.back() == '0') digits.pop_back();
+      return absl::StrCat(text, ".", digits);
+    };
+    if (total < 1000) return absl::StrCat(out, total, "ns");
+    if (total < 1000000) return absl::StrCat(out, decimal(total, 1000), "\u00b5s");
+    if (total < 1000000000) return absl::StrCat(out, decimal(total, 1000000), "ms");
+    constexpr uint64_t kMinute = 60000000000, kHour = 60 * kMinute;
+    if (total >= kHour) absl::StrAppend(&out, total / kHour, "h");
+    if (total >= kMinute) absl::StrAppend(&out, total % kHour / kMinute, "m");
+    return absl::StrCat(out, decimal(total % kMinute, 1000000000), "s");
   }
 
   static absl::StatusOr<Cell> Index(std::vector<Cell> cells) {

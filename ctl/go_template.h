@@ -30,7 +30,8 @@ struct TemplateNode;
 // What a client with typed documents finds at a path that the document leaves out or holds null at:
 // "nil", "[]", "map[]", "{}", "\"\"", "0", "false", "<no value>" (the key of a map), or "=name" for
 // another name of a field. nullopt: there is no such field. An element of a list is "#" in the
-// path.
+// path. With "{}" as its last part: how the object there is printed, as base/engine/absent_fields.h
+// describes it; nullopt: as a map.
 using AbsentFields =
     std::function<absl::optional<absl::string_view>(const std::vector<std::string>& path)>;
 

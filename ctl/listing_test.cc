@@ -102,6 +102,46 @@ TEST(GoTemplateTest, AbsentFieldsHaveTheirTypesZeroValue) {
   EXPECT_EQ(expand("{{.State.Health.Status}}").substr(0, 16), "INVALID_ARGUMENT");
 }
 
+TEST(GoTemplateTest, StructsArePrintedWithoutNames) {
+  const AbsentFields absent =
+      [](const std::vector<std::string>& path) -> absl::optional<absl::string_view> {
+    const std::string joined = absl::StrJoin(path, ".");
+    if (joined == "State.{}") return "ExitCode { Running Paused=false } Health=<nil>";
+    if (joined == "Mounts.#.{}") return "%[Source]->[Nothing]";
+    if (joined == "Labels.{}") return absl::nullopt;
+    return absl::nullopt;
+  };
+  const auto expand = [&](absl::string_view text) {
+    auto result = GoTemplate::Parse(text)->Execute(Data(), true, absent);
+    return result.ok() ? *result : result.status().ToString();
+  };
+  EXPECT_EQ(expand("{{.State}}"), "{3 {true false} <nil>}");
+  EXPECT_EQ(expand("{{(index .Mounts 0)}}"), "/a->");
+  EXPECT_EQ(expand("{{printf \"%v\" .State}}"), "{3 {true false} <nil>}");
+  EXPECT_EQ(expand("{{json .State}}"), R"({"Running":true,"ExitCode":3})");
+}
+
+TEST(GoTemplateTest, DurationsAreGos) {
+  const AbsentFields absent =
+      [](const std::vector<std::string>& path) -> absl::optional<absl::string_view> {
+    if (path.size() == 2 && path[0] == "Check" && path[1] == "{}")
+      return "A:ns=0s B:ns=0s C:ns D:ns E";
+    return absl::nullopt;
+  };
+  Value check = Value::EmptyObject();
+  check.Set("A", int64_t{90} * 1000000000);
+  check.Set("C", 1500000);
+  check.Set("D", int64_t{3600} * 1000000000);
+  check.Set("E", 7);
+  Value data = Value::EmptyObject();
+  data.Set("Check", std::move(check));
+  const auto expand = [&](absl::string_view text) {
+    return GoTemplate::Parse(text)->Execute(data, true, absent).value_or("failed");
+  };
+  EXPECT_EQ(expand("{{.Check}}"), "{1m30s 0s 1.5ms 1h0m0s 7}");
+  EXPECT_EQ(expand("{{.Check.A}} {{.Check.E}}"), "1m30s 7");
+}
+
 TEST(GoTemplateTest, Json) {
   EXPECT_EQ(Expand("{{json .State}}"), R"({"Running":true,"ExitCode":3})");
   EXPECT_EQ(Expand("{{.Env | json}}"), R"(["A=1","B=2"])");

@@ -102,7 +102,7 @@ std::string ProgressView::Word(int state) const {
     case Progress::UPLOADED:
       return "Pushed";
     case Progress::MOUNTED:
-      return "Mounted from another repository";
+      return "Mounted from";
     case Progress::READING:
       return "Reading";
     case Progress::WRITING:
@@ -154,6 +154,8 @@ void ProgressView::Update(const Progress& progress) {
   item.current = progress.current_bytes();
   if (progress.total_bytes() > 0) item.total = progress.total_bytes();
   item.detail = Printable(progress.detail());
+  if (progress.state() == Progress::MOUNTED && item.detail.empty())
+    item.detail = "another repository";
   if (Done(item.state)) item.current = item.total;
   if (style_ == Style::kLines) {
     // As in docker's output to a file: what is done, not that something goes on.

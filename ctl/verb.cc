@@ -17,12 +17,15 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/types/optional.h"
 
+#include "base/engine/id_names.h"
 #include "base/file.h"
 #include "ctl/contexts.h"
 #include "ctl/global_flags.h"
 #include "ctl/terminal.h"
 #include "ctl/text.h"
 #include "ctl/version.h"
+#include "proto/gantry/v1/container_views.pb.h"
+#include "proto/gantry/v1/networks.pb.h"
 
 namespace gantry::ctl {
 namespace {
@@ -32,9 +35,8 @@ constexpr int kFlagStatus = 125;
 // Commands that a docker user may type and that ctl does not have: none of ctl's is meant then,
 // however similar it is.
 bool IsDockersOnly(absl::string_view name) {
-  static constexpr absl::string_view kNames[] = {"buildx", "checkpoint", "manifest", "node",
-                                                 "search", "secret",     "service",  "stack",
-                                                 "swarm",  "trust"};
+  static constexpr absl::string_view kNames[] = {"buildx",  "checkpoint", "node",  "secret",
+                                                 "service", "stack",      "swarm", "trust"};
   return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
 }
 
@@ -260,8 +262,25 @@ absl::StatusOr<std::string> Context::UsableAddress() const {
 
 void Context::Complain(const absl::Status& status) {
   if (status.message().empty()) return;
-  Err(absl::StrCat(
-      IsDaemonError(status) ? "Error response from daemon: " : "ctl: ", status.message(), "\n"));
+  std::string message(status.message());
+  if (client_ != nullptr && engine::HoldsId(message)) {
+    message = engine::WithNames(message, [this](const std::string& id) { return NameOf(id); });
+  }
+  Err(absl::StrCat(IsDaemonError(status) ? "Error response from daemon: " : "ctl: ", message,
+                   "\n"));
+}
+
+std::string Context::NameOf(const std::string& id) {
+  constexpr absl::Duration kPatience = absl::Seconds(1);
+  v1::InspectContainerRequest container;
+  container.set_container(id);
+  v1::InspectContainerResponse found;
+  if (client_->Call(container, &found, kPatience).ok()) return found.container().summary().name();
+  v1::InspectNetworkRequest network;
+  network.set_network(id);
+  v1::InspectNetworkResponse known;
+  if (client_->Call(network, &known, kPatience).ok()) return known.network().name();
+  return "";
 }
 
 FlagSet GlobalFlags() {

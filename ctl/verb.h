@@ -58,7 +58,8 @@ class Context {
   // Connects at the first call.
   absl::StatusOr<Client*> client();
 
-  // "Error response from daemon: ..." or "ctl: ..." on the error stream.
+  // "Error response from daemon: ..." or "ctl: ..." on the error stream, with names in place of the
+  // ids of containers and networks.
   void Complain(const absl::Status& status);
 
   // The daemon: what --address, --context, GANTRY_ADDRESS, DOCKER_CONTEXT or the current context
@@ -75,6 +76,9 @@ class Context {
   std::map<std::string, std::vector<std::string>> group_values;
 
  private:
+  // Of a container or network; "" where there is none, or the daemon does not say within a second.
+  std::string NameOf(const std::string& id);
+
   const Streams streams_;
   std::map<std::string, std::string> environment_;
   std::unique_ptr<Client> client_;

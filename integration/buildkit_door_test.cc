@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <filesystem>
 #include <map>
@@ -33,6 +34,7 @@
 #include "proto/buildkit/filesync.grpc.pb.h"
 #include "proto/buildkit/gateway.grpc.pb.h"
 #include "proto/buildkit/secrets.grpc.pb.h"
+#include "proto/buildkit/sshforward.grpc.pb.h"
 #include "supervisor/api/docker/docker_client.h"
 
 namespace gantry::integration {
@@ -92,6 +94,7 @@ class FileService final : public moby::filesync::v1::FileSync::Service {
     while (stream->Read(&packet)) {
       Packet answer;
       if (packet.type() == Packet::PACKET_REQ) {
+        ++contents_asked_;
         answer.set_type(Packet::PACKET_DATA);
         answer.set_id(packet.id());
         answer.set_data(contents.at(packet.id()));
@@ -109,8 +112,32 @@ class FileService final : public moby::filesync::v1::FileSync::Service {
     return grpc::Status::OK;
   }
 
+  // Contents that were asked for so far.
+  int contents_asked() const { return contents_asked_; }
+
  private:
   Directories directories_;
+  std::atomic<int> contents_asked_ = 0;
+};
+
+// An agent that answers each message with itself.
+class AgentService final : public moby::sshforward::v1::SSH::Service {
+ public:
+  grpc::Status CheckAgent(grpc::ServerContext*,
+                          const moby::sshforward::v1::CheckAgentRequest* request,
+                          moby::sshforward::v1::CheckAgentResponse*) override {
+    if (request->id() != "default")
+      return grpc::Status(grpc::StatusCode::NOT_FOUND, "no such agent");
+    return grpc::Status::OK;
+  }
+  grpc::Status ForwardAgent(
+      grpc::ServerContext*,
+      grpc::ServerReaderWriter<moby::sshforward::v1::BytesMessage,
+                               moby::sshforward::v1::BytesMessage>* stream) override {
+    moby::sshforward::v1::BytesMessage message;
+    while (stream->Read(&message)) stream->Write(message);
+    return grpc::Status::OK;
+  }
 };
 
 class SecretService final : public moby::buildkit::secrets::v1::Secrets::Service {
@@ -128,20 +155,28 @@ class SecretService final : public moby::buildkit::secrets::v1::Secrets::Service
 // A client with one session and one connection for its calls.
 class Client {
  public:
-  Client(const std::string& socket, const std::string& id, Directories directories)
+  // `key` names the directories to the daemon; "" for none.
+  Client(const std::string& socket, const std::string& id, Directories directories,
+         const std::string& key = "")
       : files_(std::move(directories)) {
     grpc::ServerBuilder builder;
     builder.RegisterService(&files_);
     builder.RegisterService(&secrets_);
+    builder.RegisterService(&agents_);
     server_ = builder.BuildAndStart();
-    const UniqueFd session =
-        Upgrade(socket, "/session",
-                absl::StrCat("X-Docker-Expose-Session-Uuid: ", id, "\r\n",
-                             "X-Docker-Expose-Session-Name: test\r\n",
-                             "X-Docker-Expose-Session-Grpc-Method: "
-                             "/moby.filesync.v1.FileSync/DiffCopy\r\n"
-                             "X-Docker-Expose-Session-Grpc-Method: "
-                             "/moby.buildkit.secrets.v1.Secrets/GetSecret\r\n"));
+    const UniqueFd session = Upgrade(
+        socket, "/session",
+        absl::StrCat(
+            "X-Docker-Expose-Session-Uuid: ", id, "\r\n", "X-Docker-Expose-Session-Name: test\r\n",
+            key.empty() ? "" : absl::StrCat("X-Docker-Expose-Session-Sharedkey: ", key, "\r\n"),
+            "X-Docker-Expose-Session-Grpc-Method: "
+            "/moby.filesync.v1.FileSync/DiffCopy\r\n"
+            "X-Docker-Expose-Session-Grpc-Method: "
+            "/moby.buildkit.secrets.v1.Secrets/GetSecret\r\n"
+            "X-Docker-Expose-Session-Grpc-Method: "
+            "/moby.sshforward.v1.SSH/CheckAgent\r\n"
+            "X-Docker-Expose-Session-Grpc-Method: "
+            "/moby.sshforward.v1.SSH/ForwardAgent\r\n"));
     grpc::AddInsecureChannelFromFd(server_.get(), fcntl(session.get(), F_DUPFD_CLOEXEC, 3));
     UniqueFd calls = Upgrade(socket, "/grpc", "");
     channel_ = grpc::CreateInsecureChannelFromFd("docker", calls.release());
@@ -150,6 +185,7 @@ class Client {
   }
   ~Client() { Leave(); }
 
+  const FileService& files() const { return files_; }
   control::Control::Stub& stub() { return *stub_; }
   moby::buildkit::v1::frontend::LLBBridge::Stub& gateway() { return *gateway_; }
 
@@ -167,6 +203,7 @@ class Client {
  private:
   FileService files_;
   SecretService secrets_;
+  AgentService agents_;
   std::unique_ptr<grpc::Server> server_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<control::Control::Stub> stub_;
@@ -299,6 +336,60 @@ TEST_F(BuildkitDoorTest, ABuildFunctionOfTheClientIsServed) {
   solver.join();
   ASSERT_TRUE(solved.ok()) << solved.error_message();
   EXPECT_EQ(In({"cat", "/f"}), "content\n");
+}
+
+TEST_F(BuildkitDoorTest, OnlyFilesThatHaveChangedAreSentAgain) {
+  Directories directories = Dockerfile("FROM busybox:door\nCOPY . /c\n");
+  const auto build = [&](const std::string& session) {
+    Client client(Socket(), session, directories, "me:directory");
+    control::SolveRequest request = Request("build-" + session);
+    request.set_session(session);
+    control::SolveResponse response;
+    grpc::ClientContext context;
+    const grpc::Status solved = client.stub().Solve(&context, request, &response);
+    EXPECT_TRUE(solved.ok()) << solved.error_message();
+    return client.files().contents_asked();
+  };
+  directories["context"]["other"] = "other\n";
+  EXPECT_EQ(build("one"), 3);  // the Dockerfile and two files
+  EXPECT_EQ(build("two"), 1);
+  directories["context"]["file"] = "changed content\n";
+  EXPECT_EQ(build("three"), 2);
+  EXPECT_EQ(In({"cat", "/c/file", "/c/other"}), "changed content\nother\n");
+}
+
+TEST_F(BuildkitDoorTest, DirectoriesAndAgentsOfTheClientAreReached) {
+  Directories directories = Dockerfile(
+      "FROM busybox:door\nCOPY --from=more note /n\n"
+      "RUN --mount=type=ssh,required stat -c %F $SSH_AUTH_SOCK > /agent\n");
+  directories["dir"]["note"] = "beside\n";
+  Client client(Socket(), "session", directories);
+  control::SolveRequest request = Request("build");
+  (*request.mutable_frontendattrs())["context:more"] = "local:dir";
+  control::SolveResponse response;
+  grpc::ClientContext context;
+  const grpc::Status solved = client.stub().Solve(&context, request, &response);
+  ASSERT_TRUE(solved.ok()) << solved.error_message();
+  EXPECT_EQ(In({"cat", "/n", "/agent"}), "beside\nsocket\n");
+}
+
+TEST_F(BuildkitDoorTest, SeveralPlatformsAndOutputsOfOneBuild) {
+  Client client(Socket(), "session", Dockerfile("FROM scratch\nCOPY file /f\n"));
+  control::SolveRequest request = Request("build");
+  (*request.mutable_frontendattrs())["platform"] = "linux/amd64,linux/arm64";
+  (*request.mutable_frontendattrs())["attest:provenance"] = "mode=max";
+  control::Exporter& second = *request.add_exporters();
+  second.set_type("image");
+  (*second.mutable_attrs())["name"] = "second";
+  (*second.mutable_attrs())["compression"] = "zstd";
+  control::SolveResponse response;
+  grpc::ClientContext context;
+  const grpc::Status solved = client.stub().Solve(&context, request, &response);
+  ASSERT_TRUE(solved.ok()) << solved.error_message();
+  EXPECT_EQ(response.exporterresponse().at("image.name"), "made");
+  const Outcome listed = Ctl({"image", "ls", "--format", "{{.Repository}}"});
+  EXPECT_THAT(listed.out, HasSubstr("made"));
+  EXPECT_THAT(listed.out, HasSubstr("second"));
 }
 
 // As bake does, whose targets share a session.

@@ -4,7 +4,8 @@
 Usage: compose_config.py --ctl CTL --compose DOCKER-COMPOSE [--show] [CASE...]
 
 Each case of compose_cases.py is written to a directory and given to both programs, as YAML and as JSON. Both must
-accept it and print the same bytes, or both must refuse it. No daemon is needed. What may differ, and why, is REVIEWED.
+accept it and print the same bytes, or both must refuse it; then the hashes of its services must be the same. No daemon
+is needed. What may differ, and why, is REVIEWED.
 """
 
 import argparse
@@ -105,7 +106,15 @@ def compare(name, case, directory, ctl, compose):
             same = same_json(ours[1], theirs[1]) if extra else ours[1] == theirs[1]
         if not same:
             return differences(ours[1], theirs[1])
-    return ""
+    return "" if case.config or case.refused else hashes_differ(case, directory, ctl, compose)
+
+
+def hashes_differ(case, directory, ctl, compose):
+    """Which services are others to docker compose than to ctl: it would make their containers anew."""
+    ours, theirs = (run(program, case, directory, ("--hash", "*")) for program in (ctl, compose))
+    if ours[0] != 0 or theirs[0] != 0:
+        return f"--hash: status {ours[0]}, docker compose {theirs[0]}\n  ours:   {ours[2].strip()}\n  theirs: {theirs[2].strip()}\n"
+    return "" if ours[1] == theirs[1] else "--hash\n" + differences(ours[1], theirs[1])
 
 
 def main():

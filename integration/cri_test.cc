@@ -1,10 +1,6 @@
 // Pods and their containers as the kubelet makes them, on a real daemon with real runtimes. What
 // Kubernetes' own suite says is looked at by integration/cri; here is what it does not look at:
 // the daemon's death, repeated calls, and what is left behind.
-#include <grpcpp/grpcpp.h>
-#include <unistd.h>
-
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -15,138 +11,12 @@
 #include "gtest/gtest.h"
 
 #include "base/file.h"
-#include "integration/images.h"
-#include "integration/testbed.h"
-#include "proto/cri/v1/image_service.grpc.pb.h"
-#include "proto/cri/v1/runtime_service.grpc.pb.h"
+#include "integration/cri_bed.h"
 
 namespace gantry::integration {
 namespace {
 
-namespace wire = ::runtime::v1;
 using testing::HasSubstr;
-
-constexpr char kImage[] = "busybox:test";
-
-class CriTest : public testing::Test {
- protected:
-  void SetUp() override {
-    if (geteuid() != 0) GTEST_SKIP() << "containers need root";
-    Testbed::Options options;
-    // No network is configured there: pods of these tests are on the host's.
-    options.config = "[cni]\nconf_dir = \"/nonexistent\"\n";
-    bed_ = std::make_unique<Testbed>(options);
-    Connect();
-    const std::string archive = bed_->scratch() + "/image.tar";
-    ASSERT_TRUE(WriteBusyboxArchive(archive, kImage).ok());
-    std::vector<std::string> load = bed_->CtlCommand({"load", "-i", archive});
-    for (std::string& word : load) {
-      if (word == bed_->ns()) word = "k8s.io";
-    }
-    ASSERT_TRUE(Ok(RunProgram(load)));
-  }
-  void TearDown() override {
-    if (bed_ == nullptr) return;
-    for (const wire::PodSandbox& pod : Pods()) Remove(pod.id());
-  }
-  void Connect() {
-    channel_ = grpc::CreateChannel("unix:" + bed_->address(), grpc::InsecureChannelCredentials());
-    runtime_ = wire::RuntimeService::NewStub(channel_);
-    images_ = wire::ImageService::NewStub(channel_);
-  }
-
-  template <class Request, class Response>
-  grpc::Status Call(grpc::Status (wire::RuntimeService::Stub::*method)(grpc::ClientContext*,
-                                                                       const Request&, Response*),
-                    const Request& request, Response* response) {
-    grpc::ClientContext context;
-    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(60));
-    context.set_wait_for_ready(true);
-    return (runtime_.get()->*method)(&context, request, response);
-  }
-
-  wire::PodSandboxConfig PodConfig(const std::string& name) const {
-    wire::PodSandboxConfig config;
-    config.set_log_directory(bed_->scratch());
-    config.mutable_metadata()->set_name(name);
-    config.mutable_metadata()->set_uid("uid-" + name);
-    config.mutable_metadata()->set_namespace_("tests");
-    wire::NamespaceOption& namespaces =
-        *config.mutable_linux()->mutable_security_context()->mutable_namespace_options();
-    namespaces.set_network(wire::NODE);
-    namespaces.set_pid(wire::CONTAINER);
-    return config;
-  }
-  grpc::Status Run(const wire::PodSandboxConfig& config, std::string* id) {
-    wire::RunPodSandboxRequest request;
-    *request.mutable_config() = config;
-    wire::RunPodSandboxResponse response;
-    const grpc::Status status =
-        Call(&wire::RuntimeService::Stub::RunPodSandbox, request, &response);
-    *id = response.pod_sandbox_id();
-    return status;
-  }
-  grpc::Status Create(const std::string& pod, const std::string& name, const std::string& script,
-                      wire::NamespaceMode pid, std::string* id) {
-    wire::CreateContainerRequest request;
-    request.set_pod_sandbox_id(pod);
-    wire::ContainerConfig& config = *request.mutable_config();
-    config.mutable_metadata()->set_name(name);
-    config.mutable_image()->set_image(kImage);
-    for (const std::string& word : {std::string("sh"), std::string("-c"), script})
-      config.add_command(word);
-    config.set_log_path(name + ".log");
-    config.mutable_linux()->mutable_security_context()->mutable_namespace_options()->set_pid(pid);
-    wire::CreateContainerResponse response;
-    const grpc::Status status =
-        Call(&wire::RuntimeService::Stub::CreateContainer, request, &response);
-    *id = response.container_id();
-    return status;
-  }
-  grpc::Status Start(const std::string& id) {
-    wire::StartContainerRequest request;
-    request.set_container_id(id);
-    wire::StartContainerResponse response;
-    return Call(&wire::RuntimeService::Stub::StartContainer, request, &response);
-  }
-  void Remove(const std::string& pod) {
-    wire::RemovePodSandboxRequest request;
-    request.set_pod_sandbox_id(pod);
-    wire::RemovePodSandboxResponse response;
-    const grpc::Status status =
-        Call(&wire::RuntimeService::Stub::RemovePodSandbox, request, &response);
-    EXPECT_TRUE(status.ok()) << status.error_message();
-  }
-  std::vector<wire::PodSandbox> Pods() {
-    wire::ListPodSandboxResponse response;
-    const grpc::Status status =
-        Call(&wire::RuntimeService::Stub::ListPodSandbox, wire::ListPodSandboxRequest(), &response);
-    EXPECT_TRUE(status.ok()) << status.error_message();
-    return {response.items().begin(), response.items().end()};
-  }
-  wire::ContainerStatus Status(const std::string& id) {
-    wire::ContainerStatusRequest request;
-    request.set_container_id(id);
-    wire::ContainerStatusResponse response;
-    const grpc::Status status =
-        Call(&wire::RuntimeService::Stub::ContainerStatus, request, &response);
-    EXPECT_TRUE(status.ok()) << status.error_message();
-    return response.status();
-  }
-  grpc::Status Exec(const std::string& id, const std::vector<std::string>& command, int64_t timeout,
-                    wire::ExecSyncResponse* response) {
-    wire::ExecSyncRequest request;
-    request.set_container_id(id);
-    for (const std::string& word : command) request.add_cmd(word);
-    request.set_timeout(timeout);
-    return Call(&wire::RuntimeService::Stub::ExecSync, request, response);
-  }
-
-  std::unique_ptr<Testbed> bed_;
-  std::shared_ptr<grpc::Channel> channel_;
-  std::unique_ptr<wire::RuntimeService::Stub> runtime_;
-  std::unique_ptr<wire::ImageService::Stub> images_;
-};
 
 TEST_F(CriTest, APodAndItsContainerOutliveTheDaemon) {
   wire::PodSandboxConfig config = PodConfig("web");
@@ -233,7 +103,7 @@ TEST_F(CriTest, AContainerThatCannotBeStartedHasEnded) {
   wire::CreateContainerRequest request;
   request.set_pod_sandbox_id(pod);
   request.mutable_config()->mutable_metadata()->set_name("main");
-  request.mutable_config()->mutable_image()->set_image(kImage);
+  request.mutable_config()->mutable_image()->set_image(kCriImage);
   request.mutable_config()->add_command("/no/such/program");
   wire::CreateContainerResponse created;
   ASSERT_TRUE(Call(&wire::RuntimeService::Stub::CreateContainer, request, &created).ok());

@@ -171,6 +171,11 @@ CLIENT_CASES = [
     ("registries", ["pull nosuch.invalid/x:1", "pull 127.0.0.1:1/x", "push 127.0.0.1:1/x", "pull {registry}/none", "pull {registry}/none:2", "pull -a {registry}/none", "pull {registry}/none@sha256:1", "push none:1", "tag bb:1 {registry}/deft", "push {registry}/deft", "pull {registry}/deft", "pull -q {registry}/deft:latest",
                     "push -q {registry}/deft", "push -a {registry}/deft", "rmi {registry}/deft", "pull --platform linux/arm64 {registry}/deft", "pull --platform bogus/x/y/z {registry}/deft", "login -u a -p b 127.0.0.1:1", "login -u a --password-stdin 127.0.0.1:1", "login -u a 127.0.0.1:1", "logout 127.0.0.1:1", "logout nosuch.invalid",
                     "login -p x", "login --password-stdin", "run --rm 127.0.0.1:1/x", "create 127.0.0.1:1/x", "run --rm --pull always {registry}/none:3", "rmi {registry}/deft"]),
-    ("manifests", ["manifest inspect {registry}/none:1", "manifest inspect --insecure {registry}/none:1", "manifest inspect", "manifest create x", "manifest rm nope", "manifest push nope", "manifest annotate nope x"]),
+    ("manifests", ["manifest inspect {registry}/none:1", "manifest inspect --insecure {registry}/none:1", "manifest inspect", "manifest create x", "manifest rm nope", "manifest push nope", "manifest annotate nope x",
+                   "!tag bb:1 {registry}/man:1", "!push {registry}/man:1", "manifest create --insecure {registry}/man:all {registry}/man:1", "manifest create --insecure {registry}/man:all {registry}/man:1",
+                   "manifest inspect {registry}/man:all", "manifest annotate --os linux --arch arm64 --variant v8 {registry}/man:all {registry}/man:1", "manifest annotate --os linux --arch nope {registry}/man:all {registry}/man:1",
+                   "manifest annotate --os linux --arch arm64 {registry}/man:all {registry}/man:none", "manifest inspect {registry}/man:all", "manifest push --insecure --purge {registry}/man:all", "manifest inspect --insecure {registry}/man:all",
+                   "manifest inspect --insecure {registry}/man:1", "manifest inspect -v --insecure {registry}/man:1", "manifest inspect -v --insecure {registry}/man:all", "manifest rm {registry}/man:all", "!rmi {registry}/man:1"]),
+    ("search", ["search {registry}/man", "search --limit 0 x", "search --limit 101 x", "search --filter bogus=1 x", "search --format {{.Nope}} {registry}/x", "search 127.0.0.1:1/x"]),
     ("plugins", ["plugin ls", "plugin ls -q", "plugin ls --format json", "plugin inspect none", "plugin rm none", "plugin enable none", "plugin disable none"]),
 ]

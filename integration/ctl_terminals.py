@@ -158,10 +158,24 @@ def progress(t):
 def nobody(t):
     """A registry that is not there is an answer, not a wait."""
     t.command("true")
-    started = time.monotonic()
     screen = t.command("ctl pull 127.0.0.1:1/none:1")
     expect("status=1" in screen and "refused" in screen.replace("\n", "") and "Total" not in screen, "pull of nobody", screen)
-    expect(time.monotonic() - started < 10, "pull of nobody took %.1f s" % (time.monotonic() - started), screen)
+
+    def seconds(*line):
+        """The least of some tries: what else this machine does is not counted."""
+        times = []
+        for _ in range(5):
+            started = time.monotonic()
+            subprocess.run([t.stage.programs + "/ctl", *line], env=dict(os.environ, GANTRY_ADDRESS=t.stage.address), stdin=subprocess.DEVNULL,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            times.append(time.monotonic() - started)
+        return min(times)
+    usual = seconds("version")
+    for line in (("pull", "127.0.0.1:1/none:1"), ("pull", "nosuch.invalid/none:1"), ("run", "--rm", "nosuch.invalid/none:1"),
+                 ("push", "127.0.0.1:1/none:1"), ("login", "-u", "a", "-p", "b", "127.0.0.1:1"), ("search", "127.0.0.1:1/x"),
+                 ("manifest", "inspect", "nosuch.invalid/none:1")):
+        took = seconds(*line) - usual
+        expect(took < 1, "ctl %s: no answer for %.1f s" % (" ".join(line), took), "")
 
 
 COMPLETIONS = [

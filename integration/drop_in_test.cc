@@ -52,7 +52,7 @@ oom_score = -999
   restrict_oom_score_adj = true
   sandbox_image = "pause:test"
   max_concurrent_downloads = 1
-  stream_server_port = "0"
+  max_container_log_line_size = 16384
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/opt/other/bin"
     conf_dir = "/etc/other/net.d"
@@ -301,10 +301,11 @@ TEST_F(DropInTest, TheKeysOfAVersion2FileTakeEffect) {
   const std::string log = bed_->daemon_log();
   for (const char* line :
        {"no effect here: oom_score",
-        "no effect here: plugins.\"io.containerd.grpc.v1.cri\": stream_server_port"}) {
+        "no effect here: plugins.\"io.containerd.grpc.v1.cri\": max_container_log_line_size"}) {
     EXPECT_THAT(log, HasSubstr(line));
   }
-  EXPECT_THAT(log.substr(log.find("stream_server_port") + 1), Not(HasSubstr("stream_server_port")));
+  EXPECT_THAT(log.substr(log.find("max_container_log_line_size") + 1),
+              Not(HasSubstr("max_container_log_line_size")));
   // The directories of plugins have an effect: pods use them.
   EXPECT_THAT(log, Not(HasSubstr("conf_dir")));
 

@@ -1,4 +1,5 @@
-// Ends in the way that its first argument names: what the tests of `ctl why` put into images.
+// Ends in the way that its first argument names: what the tests of `ctl why` put into images. Or
+// prints very much, for the tests of logs.
 // Linked statically, so that an image needs nothing else.
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -53,12 +54,37 @@ void Fault(const char* how) {
   }
 }
 
+// Prints numbered lines of 100 bytes for some seconds at some MiB a second, as far as the reader takes
+// them, and ends with how many there were.
+int Flood(int mebibytes_per_second, int seconds) {
+  constexpr size_t kLine = 100;
+  constexpr long kSlices = 50;  // of a second
+  const long lines_per_slice = (static_cast<long>(mebibytes_per_second) << 20) / 100 / kSlices;
+  static char text[(64 << 20) / kSlices + kLine];
+  long number = 0;
+  for (long slice = 0; slice < seconds * kSlices; ++slice) {
+    size_t size = 0;
+    for (long i = 0; i < lines_per_slice && size + kLine <= sizeof text; ++i) {
+      size += static_cast<size_t>(snprintf(text + size, kLine + 1, "%012ld %086d\n", number++, 0));
+    }
+    for (size_t done = 0; done < size;) {
+      const ssize_t written = write(STDOUT_FILENO, text + done, size - done);
+      if (written <= 0) return 4;
+      done += static_cast<size_t>(written);
+    }
+    usleep(1000000 / kSlices);
+  }
+  printf("%012ld end\n", number);
+  return 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   const char* const how = argc > 1 ? argv[1] : "";
   if (strcmp(how, "sys") == 0) DieOfSeccomp();
   if (strcmp(how, "memory") == 0) EatMemory();
+  if (strcmp(how, "flood") == 0 && argc == 4) return Flood(atoi(argv[2]), atoi(argv[3]));
   Fault(how);
   if (strcmp(how, "abort") == 0) abort();
   if (strcmp(how, "wait") == 0) pause();

@@ -1,9 +1,12 @@
 // What a container sees, may do and keeps, with real containers, and changes of it while it runs.
+#include <sched.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -26,6 +29,11 @@ class LifeTest : public testing::Test {
   }
   void SetUp() override {
     if (geteuid() != 0) GTEST_SKIP() << "containers need root";
+  }
+  // For daemons that make networks: nothing of them is seen outside.
+  static void InOwnNetwork() {
+    ASSERT_EQ(unshare(CLONE_NEWNET), 0);
+    ASSERT_TRUE(Ok(RunProgram({"ip", "link", "set", "lo", "up"})));
   }
   std::string Exec(const std::string& name, const std::string& command) {
     return bed_->CtlOut({"exec", name, "sh", "-c", command});
@@ -69,6 +77,26 @@ TEST_F(LifeTest, MountsOfARunningContainerChange) {
   EXPECT_EQ(bed_->Inspect("cm", "{{len .Mounts}}"), "2");
 }
 
+TEST_F(LifeTest, PortsAndNetworksOfARunningContainerChange) {
+  ASSERT_NO_FATAL_FAILURE(InOwnNetwork());
+  Start();
+  for (const char* network : {"first", "second"})
+    ASSERT_TRUE(Ok(bed_->Ctl({"network", "create", network})));
+  ASSERT_TRUE(
+      Ok(bed_->Ctl({"run", "-d", "--name", "cn", "--network", "first", kImage, "sleep", "1000"})));
+  const Outcome set = bed_->Ctl({"set", "-p", "127.0.0.1:0:80", "--network", "second", "cn"});
+  ASSERT_TRUE(Ok(set));
+  EXPECT_TRUE(absl::StrContains(set.out, "80/tcp: done\n")) << set.out;
+  EXPECT_TRUE(absl::StrContains(set.out, "network second: done\n")) << set.out;
+  EXPECT_TRUE(absl::StrContains(bed_->CtlOut({"port", "cn"}), "80/tcp -> 127.0.0.1:"));
+  EXPECT_EQ(Exec("cn", "ls /sys/class/net | grep -c eth"), "2");
+  EXPECT_TRUE(Ok(bed_->Ctl({"set", "--unpublish", "80", "--no-network", "second", "cn"})));
+  EXPECT_EQ(bed_->CtlOut({"port", "cn"}), "");
+  EXPECT_EQ(Exec("cn", "ls /sys/class/net | grep -c eth"), "1");
+  ASSERT_TRUE(Ok(bed_->Ctl({"rm", "-f", "cn"})));
+  ASSERT_TRUE(Ok(bed_->Ctl({"network", "rm", "first", "second"})));
+}
+
 // Each probe starts two processes, of which the shell waits for one.
 TEST_F(LifeTest, AProbeThatTakesTooLongEndsWithAllThatItStarted) {
   Start();
@@ -83,6 +111,105 @@ TEST_F(LifeTest, AProbeThatTakesTooLongEndsWithAllThatItStarted) {
   int left = 99;
   EXPECT_TRUE(absl::SimpleAtoi(Exec("ch", "ps | grep -c '[s]leep 77' || true"), &left));
   EXPECT_LE(left, 3);  // of one probe that is under way
+}
+
+TEST_F(LifeTest, ProcessesAreLimitedUnlessTheContainerSaysOtherwise) {
+  Testbed::Options options;
+  options.config = "[limits]\npids = 20\n";
+  Start(std::move(options));
+  // Beyond the limit a fork fails; the shell says so and goes on.
+  const std::string forks = "i=0; while [ $i -lt 40 ]; do sleep 1000 & i=$((i+1)); done; echo end";
+  const auto run = [&](std::vector<std::string> flags) {
+    std::vector<std::string> args = {"run", "--rm"};
+    args.insert(args.end(), flags.begin(), flags.end());
+    args.insert(args.end(), {kImage, "sh", "-c", forks});
+    return bed_->Ctl(std::move(args));
+  };
+  EXPECT_TRUE(absl::StrContains(run({}).err, "can't fork"));
+  const Outcome unlimited = run({"--pids-limit", "-1"});
+  EXPECT_EQ(unlimited.out, "end\n") << unlimited.err;
+  EXPECT_EQ(run({"--pids-limit", "100"}).out, "end\n");
+  ASSERT_TRUE(Ok(bed_->Ctl({"create", "--name", "cl", kImage, "true"})));
+  EXPECT_EQ(bed_->Inspect("cl", "{{.HostConfig.PidsLimit}}"), "<nil>");
+}
+
+// What it writes to them is kept from the host's disk, and lasts over a restart as it did before.
+TEST_F(LifeTest, GeneratedFilesAreBounded) {
+  Testbed::Options options;
+  options.config = "[limits]\ngenerated_files_bytes = 65536\n";
+  ASSERT_NO_FATAL_FAILURE(InOwnNetwork());
+  Start(std::move(options));
+  for (const char* network : {"first", "later"})
+    ASSERT_TRUE(Ok(bed_->Ctl({"network", "create", network})));
+  ASSERT_TRUE(
+      Ok(bed_->Ctl({"run", "-d", "--name", "cg", "--network", "first", kImage, "sleep", "1000"})));
+  const std::string fill =
+      "head -c 1000000 /dev/zero >> /etc/hosts 2>/dev/null && echo all; "
+      "[ $(wc -c < /etc/hosts) -le 65536 ] && echo bounded";
+  EXPECT_EQ(Exec("cg", fill), "bounded");
+  EXPECT_EQ(Exec("cg",
+                 "echo nameserver 192.0.2.7 > /etc/resolv.conf 2>/dev/null; "
+                 "echo '192.0.2.1 note' > /etc/hosts; echo nameserver 192.0.2.7 > "
+                 "/etc/resolv.conf; cat /etc/hosts /etc/resolv.conf"),
+            "192.0.2.1 note\nnameserver 192.0.2.7");
+  // The file on the host is as it was while the container runs, and what the container made of it
+  // afterwards.
+  const std::string id = bed_->Inspect("cg", "{{.Id}}");
+  const std::string file =
+      absl::StrCat(bed_->root(), "/containers/", bed_->ns(), "/", id, "/resolv.conf");
+  absl::StatusOr<std::string> text = ReadFile(file, 1 << 20);
+  ASSERT_TRUE(text.ok()) << text.status();
+  EXPECT_FALSE(absl::StrContains(*text, "192.0.2.7"));
+  ASSERT_TRUE(Ok(bed_->Ctl({"restart", "-t", "0", "cg"})));
+  EXPECT_EQ(Exec("cg", "cat /etc/resolv.conf"), "nameserver 192.0.2.7");
+  // A daemon that was killed meanwhile makes no difference.
+  bed_->KillDaemon();
+  ASSERT_TRUE(bed_->StartDaemon());
+  ASSERT_TRUE(Ok(bed_->Ctl({"network", "connect", "later", "cg"})));
+  // Its name is at the addresses of both.
+  EXPECT_EQ(Exec("cg", "grep -c $(hostname) /etc/hosts"), "2");
+  ASSERT_TRUE(Ok(bed_->Ctl({"rm", "-f", "cg"})));
+  ASSERT_TRUE(Ok(bed_->Ctl({"network", "rm", "first", "later"})));
+}
+
+TEST_F(LifeTest, AnExecEndsWithItsClient) {
+  Start();
+  ASSERT_TRUE(Ok(bed_->Ctl({"run", "-d", "--name", "ce", kImage, "sleep", "1000"})));
+  // Of its processes one is in a session of its own, and one takes no notice of SIGTERM.
+  const std::string work =
+      "setsid sleep 701 & trap '' TERM; sh -c \"trap '' TERM; sleep 702; sleep 702\" & "
+      "echo ready; wait; sleep 703; sleep 703";
+  absl::StatusOr<Process> client = bed_->SpawnCtl({"exec", "ce", "sh", "-c", work});
+  ASSERT_TRUE(client.ok()) << client.status();
+  const std::string count = "ps | grep -c '[s]leep 70' || true";
+  EXPECT_TRUE(Eventually([&] { return Exec("ce", count) == "3" || Exec("ce", count) == "4"; }));
+  client->Kill(SIGKILL);
+  EXPECT_TRUE(Eventually([&] { return Exec("ce", count) == "0"; })) << Exec("ce", "ps");
+  EXPECT_EQ(Exec("ce", "ps | grep -c '[s]leep 1000'"), "1");
+
+  // A detached one has no client.
+  ASSERT_TRUE(Ok(bed_->Ctl({"exec", "-d", "ce", "sleep", "704"})));
+  // Nor does the end of the daemon end any.
+  absl::StatusOr<Process> other = bed_->SpawnCtl({"exec", "ce", "sleep", "705"});
+  ASSERT_TRUE(other.ok()) << other.status();
+  EXPECT_TRUE(Eventually([&] { return Exec("ce", count) == "2"; }));
+  bed_->StopDaemon();
+  ASSERT_TRUE(bed_->StartDaemon());
+  EXPECT_EQ(Exec("ce", count), "2");
+}
+
+TEST_F(LifeTest, AnExecGoesOnWithoutItsClientWhereThatIsConfigured) {
+  Testbed::Options options;
+  options.config = "[limits]\nexecs_end_with_client = false\n";
+  Start(std::move(options));
+  ASSERT_TRUE(Ok(bed_->Ctl({"run", "-d", "--name", "ce", kImage, "sleep", "1000"})));
+  absl::StatusOr<Process> client = bed_->SpawnCtl({"exec", "ce", "sleep", "701"});
+  ASSERT_TRUE(client.ok()) << client.status();
+  const std::string count = "ps | grep -c '[s]leep 701' || true";
+  EXPECT_TRUE(Eventually([&] { return Exec("ce", count) == "1"; }));
+  client->Kill(SIGKILL);
+  // What would end it has been sent when a later exec has been served.
+  EXPECT_EQ(Exec("ce", "sleep 1; " + count), "1");
 }
 
 }  // namespace

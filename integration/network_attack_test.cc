@@ -186,15 +186,18 @@ class NetworkAttackTest : public testing::Test {
   // The page of a server, as a client in this namespace gets it; "" when none answers in time.
   static std::string Ask(const UniqueFd& from, const std::string& address, uint16_t port,
                          int patience_ms) {
+    sockaddr_storage to = {};
+    auto* in = reinterpret_cast<sockaddr_in*>(&to);
+    auto* in6 = reinterpret_cast<sockaddr_in6*>(&to);
+    const bool ipv6 = inet_pton(AF_INET6, address.c_str(), &in6->sin6_addr) == 1;
+    if (!ipv6) inet_pton(AF_INET, address.c_str(), &in->sin_addr);
+    to.ss_family = ipv6 ? AF_INET6 : AF_INET;
+    in->sin_port = htons(port);  // at the same place in both
     UniqueFd fd;
     Inside(from.get(),
-           [&] { fd.reset(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)); });
-    sockaddr_in to = {};
-    to.sin_family = AF_INET;
-    to.sin_port = htons(port);
-    inet_pton(AF_INET, address.c_str(), &to.sin_addr);
+           [&] { fd.reset(socket(to.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)); });
     // Not blocking: poll() says whether it comes about.
-    (void)connect(fd.get(), reinterpret_cast<sockaddr*>(&to), sizeof to);
+    (void)connect(fd.get(), reinterpret_cast<sockaddr*>(&to), ipv6 ? sizeof *in6 : sizeof *in);
     pollfd ready = {fd.get(), POLLOUT, 0};
     if (poll(&ready, 1, patience_ms) != 1 ||
         send(fd.get(), kRequest, sizeof kRequest - 1, MSG_NOSIGNAL) < 0)
@@ -325,6 +328,49 @@ TEST_F(NetworkAttackTest, NeighboursOfANetworkWithoutIccDoNotMeet) {
   Inside(attacker.netns.get(), [&] { Sh("ip route add " + victim.ip + "/32 via 10.78.0.1"); });
   EXPECT_EQ(Ask(attacker.netns, victim.ip, 80, kStaysAwayMs), "");
   EXPECT_EQ(Ask(attacker.netns, "10.78.0.1", kPort, kComesMs), "victim\n");
+  bed_->CtlOut({"rm", "-f", "attacker", "victim"});
+}
+
+// A link opens what its target exposes, to the container that has the link, and nothing else.
+TEST_F(NetworkAttackTest, LinkOpensExposedPortsWhereNeighboursDoNotMeet) {
+  bed_->CtlOut({"network", "create", "--subnet", "10.78.0.0/24", "--ipv6", "--subnet", "fd78::/64",
+                "-o", "com.docker.network.bridge.enable_icc=false", "apart"});
+  const Container victim = Start("apart", "victim", {"--expose", "80"});
+  const Container client = Start("apart", "client", {"--link", "victim:db"});
+  const Container attacker = Start("apart", "attacker");
+  const auto stands = [&] {
+    for (const char* passes : {"0", "1"}) {
+      SCOPED_TRACE(passes);
+      Sh(absl::StrCat("f=/proc/sys/net/bridge/bridge-nf-call-iptables; [ ! -e $f ] || echo ",
+                      passes, " > $f"));
+      EXPECT_EQ(Ask(client.netns, victim.ip, 80, kComesMs), "victim\n");
+      EXPECT_EQ(Ask(client.netns, victim.ip6, 80, kComesMs), "victim\n");
+      EXPECT_EQ(Ask(client.netns, victim.ip, 81, kStaysAwayMs), "");
+      EXPECT_EQ(Ask(victim.netns, client.ip, 80, kStaysAwayMs), "");
+      EXPECT_EQ(Ask(attacker.netns, victim.ip, 80, kStaysAwayMs), "");
+      EXPECT_EQ(Ask(attacker.netns, victim.ip6, 80, kStaysAwayMs), "");
+      EXPECT_EQ(Ask(attacker.netns, client.ip, 80, kStaysAwayMs), "");
+    }
+  };
+  stands();
+  // Frames that are no part of it: a datagram to the same port, and one with another's address.
+  const UniqueFd wire = RawSocket(client.netns.get(), "eth0");
+  const UniqueFd tap = RawSocket(victim.netns.get(), "eth0");
+  const std::vector<std::string> bad = {
+      Frame(victim.mac, client.mac, "0800", Ipv4(client.ip, victim.ip)),
+      Frame(victim.mac, client.mac, "0800", Ipv4(attacker.ip, victim.ip)),
+      Frame("01:00:5e:00:00:fb", client.mac, "0800", Ipv4(client.ip, "224.0.0.251")),
+  };
+  const std::string last =
+      Frame(kBroadcast, client.mac, "0806", Arp("0001", client.mac, client.ip, victim.ip));
+  for (const std::string& frame : bad) Send(wire, frame);
+  Send(wire, last);
+  EXPECT_TRUE(OnlyArrives(tap, last, bad));
+  bed_->KillDaemon();
+  ASSERT_TRUE(bed_->StartDaemon());
+  stands();
+  bed_->CtlOut({"rm", "-f", "client"});
+  EXPECT_EQ(Ask(attacker.netns, victim.ip, 80, kStaysAwayMs), "");
   bed_->CtlOut({"rm", "-f", "attacker", "victim"});
 }
 

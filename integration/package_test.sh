@@ -54,6 +54,25 @@ fi
 for script in postinst prerm postrm; do
   sh -n "DEBIAN/$script" || fail "$script"
 done
+# A purge deletes what Gantry made, also where config.toml says so, and nothing else.
+host=$work/host
+mkdir -p "$host"/{etc/gantry,var/lib/gantry/metadata,srv/containers/{metadata,volumes},srv/photos,fast/state/tasks}
+touch "$host"/srv/containers/{uuid,mine} "$host/srv/photos/one"
+printf 'root = "/srv/containers"  # more room\nstate = '"'/fast/state'"'\n[grpc]\nroot = "/srv/photos"\n' > "$host/etc/gantry/config.toml"
+DPKG_ROOT=$host sh DEBIAN/postrm remove > "$work/removed" 2>&1 || fail "postrm remove: $(cat "$work/removed")"
+[ -d "$host/srv/containers/metadata" ] || fail "a removal deletes data"
+rm "$host/etc/gantry/config.toml"
+DPKG_ROOT=$host sh DEBIAN/postrm purge > "$work/purged" 2>&1 || fail "postrm purge: $(cat "$work/purged")"
+[ ! -e "$host/var/lib/gantry" ] || fail "a purge leaves /var/lib/gantry"
+[ ! -e "$host/fast/state" ] || fail "a purge leaves the state directory of config.toml"
+[ "$(ls "$host/srv/containers")" = mine ] || fail "a purge leaves in the root directory of config.toml: $(ls "$host/srv/containers")"
+grep -q 'srv/containers holds other files' "$work/purged" || fail "what stays is not said: $(cat "$work/purged")"
+[ -e "$host/srv/photos/one" ] || fail "a purge deletes what is not Gantry's"
+mkdir -p "$host"/{etc/gantry,var/lib/gantry,srv/photos}
+echo 'root = "/srv/photos"' > "$host/etc/gantry/config.toml"
+DPKG_ROOT=$host sh DEBIAN/postrm remove && DPKG_ROOT=$host sh DEBIAN/postrm purge 2> "$work/purged"
+[ -e "$host/srv/photos/one" ] && grep -q "does not look like Gantry's" "$work/purged" || fail "a directory of others: $(cat "$work/purged")"
+
 if command -v systemd-analyze > /dev/null; then
   # Paths of the package are not the host's.
   for unit in lib/systemd/system/*; do sed -i "s|=/usr/bin/gantryd|=/bin/true|; /^Documentation/d" "$unit"; done

@@ -6,8 +6,8 @@ spec_compare.list, with its reason, is passed over; anything else is printed and
 nothing matches any more. Ids, paths of the daemons' own files and the order of what has no order do not count; a seccomp profile counts as
 the verdict that it gives each system call.
 
-Environment: GANTRY_BIN (built programs, default out/bin), SPEC_ONLY (a word: only command lines with it), SPEC_VERBOSE=1 (print both
-documents where they differ).
+Environment: GANTRY_BIN (built programs, default out/bin), SPEC_ONLY (a word: only command lines with it), SPEC_PART=1 (one command line of
+each kind, for every run of the tests), SPEC_VERBOSE=1 (print both documents where they differ).
 """
 import json
 import os
@@ -26,6 +26,7 @@ from peers import Daemon, enter_namespaces, have, install, make_state, mount_fre
 BIN = os.environ.get("GANTRY_BIN", os.path.join(HERE, "..", "out", "bin"))
 DOCKER = "/usr/bin/docker"  # one whose defaults are those of the daemon it is compared with
 ONLY = os.environ.get("SPEC_ONLY", "")
+PART = os.environ.get("SPEC_PART") == "1"
 VERBOSE = os.environ.get("SPEC_VERBOSE") == "1"
 LIST = os.path.join(HERE, "spec_compare.list")
 SECONDS = 90
@@ -54,6 +55,22 @@ LINES = [
     "-l a=b --stop-signal INT bb:1", "--privileged --cap-drop NET_ADMIN --read-only bb:1", "--privileged -u 7 -v {work}/dir:/d:ro bb:1",
     "--device /dev/null --privileged bb:1", "--volumes-from base bb:1", "--dns 10.0.0.1 --add-host h:10.0.0.2 bb:1",
 ]
+
+# Of LINES: each part of a configuration has one that shows it.
+PART_LINES = [
+    "bb:1", "-t bb:1", "--entrypoint /bin/echo bb:1 a b", "-u nobody bb:1", "-h host1 --domainname example.org bb:1", "--privileged bb:1",
+    "--cap-drop ALL --cap-add CHOWN bb:1", "--cap-add SYS_PTRACE bb:1", "--security-opt systempaths=unconfined bb:1",
+    "--read-only --tmpfs /run bb:1", "-v {work}/dir:/a/b/c -v {work}/dir:/a bb:1", "-v named:/data bb:1", "-v {work}/dir:/d:rslave bb:1",
+    "-v {work}/shared:/d:rshared bb:1", "-m 64m --memory-swap 128m --memory-reservation 32m --memory-swappiness 10 bb:1",
+    "--ulimit nofile=100:200 --ulimit core=0 bb:1", "--device /dev/null:/dev/other:r bb:1", "--sysctl kernel.msgmax=65536 bb:1",
+    "--network host bb:1", "--pid container:base bb:1", "--init bb:1 sleep 1", "--volumes-from base bb:1",
+]
+if not set(PART_LINES) <= set(LINES):
+    raise SystemExit("spec: PART_LINES has what LINES has not")
+
+
+def wanted():
+    return [line for line in (PART_LINES if PART else LINES) if ONLY in line]
 
 
 SPY = """#!/bin/sh
@@ -176,9 +193,7 @@ def configuration(sock, kept, line, words):
 
 
 def differences(theirs, ours, words):
-    for line in LINES:
-        if ONLY not in line:
-            continue
+    for line in wanted():
         specs = [configuration(sock, kept, line, words) for sock, kept in (theirs, ours)]
         (a, refused_a), (b, refused_b) = specs
         if a is None or b is None:
@@ -220,10 +235,10 @@ def report(found):
         if VERBOSE and line not in shown:
             shown.add(line)
             print("    dockerd: %s\n    Gantry:  %s" % (json.dumps(theirs), json.dumps(ours)))
-    stale = [] if ONLY else [entry for i, entry in enumerate(entries) if i not in used]
+    stale = [] if ONLY or PART else [entry for i, entry in enumerate(entries) if i not in used]
     for entry in stale:
         print("nothing differs any more as the list says: %s" % " ||| ".join(entry))
-    lines = sum(1 for line in LINES if ONLY in line)
+    lines = len(wanted())
     print("spec: %d command lines, %d differences, %d of them reviewed" % (lines, len(found), len(found) - fresh))
     return 1 if fresh or stale else 0
 

@@ -10,8 +10,10 @@ import json
 import os
 import pathlib
 import socket
+import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -63,8 +65,8 @@ class Collector:
 
 def traced_run(collector, world, results):
     world.run_with({"TRACEPARENT": PARENT}, "ctl", "run", "--rm", "busybox", "true")
-    # The start of a foreground run is made by a thread that waits for the client's streams, and has no span yet.
-    spans = collector.wait(lambda all: "shim Create" in {s["name"] for s in all if s["service"] == "gantry-shim"} and
+    # The shim makes and starts the container in one call.
+    spans = collector.wait(lambda all: "shim Create and Start" in {s["name"] for s in all if s["service"] == "gantry-shim"} and
                            any(s["name"] == "ctl run" for s in all) and any(s["name"].endswith("Containers/Run") for s in all))
     where = "ctl run --rm"
     mine = [s for s in spans if s["traceId"] == PARENT[3:35]]
@@ -75,7 +77,7 @@ def traced_run(collector, world, results):
     results.one(call is not None and command is not None and call["parentSpanId"] == command["spanId"], where,
                 "the daemon's span is below ctl's", str(mine))
     shim = [s for s in mine if s["service"] == "gantry-shim"]
-    results.one("shim Create" in {s["name"] for s in shim}, where, "the shim's span is there", str(mine))
+    results.one("shim Create and Start" in {s["name"] for s in shim}, where, "the shim's span is there, the start in it", str(mine))
     for span in shim:
         client = by_id.get(span["parentSpanId"])
         chain = client and by_id.get(client["parentSpanId"])
@@ -113,8 +115,70 @@ def silent_collector(world, results):
         world.run_with({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:%d" % listener.getsockname()[1]}, "ctl", "version")
         results.one(time.monotonic() - begin < 30, "a collector that hangs", "ctl ends")
     world.run_with({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}, "ctl", "version")
-    said = world.run_with({"OTEL_EXPORTER_OTLP_ENDPOINT": "https://c"}, "ctl", "version").stderr
+    said = world.run_with({"OTEL_EXPORTER_OTLP_ENDPOINT": "ftp://c"}, "ctl", "version").stderr
     results.one("OTEL_EXPORTER_OTLP_ENDPOINT" in said, "a URL that cannot be used", "is named", said)
+
+
+def fields(message):
+    """(number, value) of each field of a protobuf message; a value is a number or bytes."""
+    at = 0
+
+    def varint():
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = message[at]
+            at, value, shift = at + 1, value | (byte & 0x7f) << shift, shift + 7
+            if byte < 0x80:
+                return value
+    while at < len(message):
+        tag = varint()
+        if tag & 7 == 0:
+            yield tag >> 3, varint()
+        elif tag & 7 == 1:
+            yield tag >> 3, int.from_bytes(message[at:at + 8], "little")
+            at += 8
+        else:
+            size = varint()
+            yield tag >> 3, message[at:at + size]
+            at += size
+
+
+def within_tls(world, results):
+    """Protobuf, which is what is sent unless JSON is asked for, to a collector with a certificate of its own."""
+    where = "an https:// collector"
+    taken = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            taken.append((self.headers["Content-Type"], self.headers["api-key"], self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with tempfile.TemporaryDirectory() as directory:
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj",
+                        "/CN=collector", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", directory + "/key", "-out", directory + "/cert"],
+                       check=True, stderr=subprocess.DEVNULL)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(directory + "/cert", directory + "/key")
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": "https://127.0.0.1:%d" % server.server_port, "OTEL_EXPORTER_OTLP_PROTOCOL": "",
+                     "OTEL_EXPORTER_OTLP_HEADERS": "api-key=secret"}
+        done = world.run_with(variables, "ctl", "version")
+        results.one(done.returncode == 0 and not taken, where, "with a certificate that nobody vouches for gets no span", str(taken))
+        world.run_with(dict(variables, OTEL_EXPORTER_OTLP_CERTIFICATE=directory + "/cert"), "ctl", "version")
+        server.shutdown()
+    results.one(len(taken) == 1 and taken[0][:2] == ("application/x-protobuf", "secret"), where, "gets the span of one that it trusts, with headers",
+                str(taken))
+    if taken:
+        resource_spans = dict(fields(dict(fields(taken[0][2]))[1]))
+        span = dict(fields(dict(fields(resource_spans[2]))[2]))
+        results.one(span[5] == b"ctl version" and len(span[1]) == 16 and span[8] >= span[7], where, "the span is readable", str(span))
 
 
 def main():
@@ -127,12 +191,13 @@ def main():
     results = docs_test.Results()
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     collector = Collector()
-    world = docs_test.World(pathlib.Path(sys.argv[1]).resolve(), {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint}, registry=False)
+    world = docs_test.World(pathlib.Path(sys.argv[1]).resolve(), {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, registry=False)
     try:
         traced_run(collector, world, results)
         failed_command(collector, world, results)
         docker_door(collector, world, results)
         silent_collector(world, results)
+        within_tls(world, results)
     finally:
         world.end(results.failed)
     print("%d passed, %d failed" % (results.passed, results.failed))

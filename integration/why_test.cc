@@ -1,5 +1,6 @@
 // `ctl why` on real containers that die in many ways, and `ctl doctor` on a real host.
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -65,6 +66,9 @@ class WhyTest : public testing::Test {
  protected:
   void SetUp() override {
     if (geteuid() != 0) GTEST_SKIP() << "containers need root";
+    // A test makes a network; nothing of it is seen outside.
+    ASSERT_EQ(unshare(CLONE_NEWNET), 0);
+    ASSERT_TRUE(Ok(RunProgram({"ip", "link", "set", "lo", "up"})));
     bed_ = std::make_unique<Testbed>();
     const std::string root = bed_->scratch() + "/deaths";
     ASSERT_NO_FATAL_FAILURE(MakeImageOfDeaths(root));
@@ -197,6 +201,62 @@ TEST_F(WhyTest, AContainerThatNeverRanIsTold) {
   EXPECT_TRUE(Ok(bed_->Ctl({"create", "--name", "new", kImage, "true"})));
   EXPECT_EQ(Causes("new"), "never-started ");
   EXPECT_EQ(bed_->Ctl({"why", "nobody"}).code, 1);
+}
+
+TEST_F(WhyTest, TheCallerOfAnEndIsNamed) {
+  Run("stopped", {}, {"sleep", "1000"});
+  ASSERT_TRUE(Ok(bed_->Ctl({"stop", "-t", "0", "stopped"})));
+  const auto caller = [&](const std::string& name, const std::string& field) {
+    return bed_->CtlOut({"why", "--format", absl::StrCat("{{.Caller.", field, "}}"), name});
+  };
+  EXPECT_EQ(caller("stopped", "Door"), "gantry");
+  EXPECT_EQ(caller("stopped", "UID"), "0");
+  EXPECT_TRUE(absl::EndsWith(caller("stopped", "Program"), "/ctl")) << caller("stopped", "Program");
+  EXPECT_TRUE(absl::StrContains(Why("stopped"), "of user 0, at the door gantry")) << Why("stopped");
+
+  Run("killed", {}, {"sleep", "1000"});
+  ASSERT_TRUE(Ok(bed_->Ctl({"kill", "killed"})));
+  EXPECT_EQ(caller("killed", "Door"), "gantry");
+
+  // An end that nobody asked for has no caller.
+  Run("alone", {}, {"sh", "-c", "exit 3"});
+  EXPECT_EQ(bed_->CtlOut({"why", "--format", "{{json .Caller}}", "alone"}), "null");
+}
+
+TEST_F(WhyTest, AContainerThatRemovedItselfIsExplainedForAWhile) {
+  Run("gone", {"--rm"}, {"sh", "-c", "echo last words; exit 7"});
+  EXPECT_TRUE(Eventually([&] { return bed_->CtlOut({"ps", "-aq"}).empty(); }));
+  EXPECT_EQ(bed_->CtlOut({"why", "--format", "{{.ExitCode}} {{.Removed}} {{.LogTail}}", "gone"}),
+            "7 true [last words]");
+  EXPECT_TRUE(absl::StrContains(Why("gone"), "has removed itself")) << Why("gone");
+
+  Run("asked", {"--rm"}, {"sleep", "1000"});
+  ASSERT_TRUE(Ok(bed_->Ctl({"kill", "asked"})));
+  EXPECT_TRUE(Eventually([&] { return bed_->CtlOut({"ps", "-aq"}).empty(); }));
+  EXPECT_EQ(Causes("asked"), "killed ");
+  EXPECT_EQ(bed_->CtlOut({"why", "--format", "{{.Caller.Door}}", "asked"}), "gantry");
+
+  Run("never", {"--rm"}, {"/no/such/program"});
+  EXPECT_TRUE(absl::StartsWith(Causes("never"), "program-missing ")) << Causes("never");
+
+  // A container that is there goes before one that is gone.
+  Run("gone", {}, {"sh", "-c", "exit 8"});
+  EXPECT_TRUE(bed_->StatusBecomes("gone", "exited"));
+  EXPECT_EQ(bed_->CtlOut({"why", "--format", "{{.ExitCode}} {{.Removed}}", "gone"}), "8 false");
+}
+
+TEST_F(WhyTest, DoctorKnowsWhatIsNeeded) {
+  ASSERT_TRUE(Ok(bed_->Ctl({"network", "create", "--ipv6", "six"})));
+  Run("six", {"--network", "six"}, {"sleep", "1000"});
+  const absl::StatusOr<std::string> forwarding =
+      ReadFile("/proc/sys/net/ipv6/conf/all/forwarding", 16);
+  const std::string found = bed_->Ctl({"doctor", "--format", "{{.Severity}} {{.Check}}"}).out;
+  if (forwarding.ok()) {
+    EXPECT_EQ(absl::StrContains(found, "forwarding6"), absl::StartsWith(*forwarding, "0")) << found;
+  }
+  EXPECT_FALSE(absl::StrContains(found, "project-quotas")) << found;
+  ASSERT_TRUE(Ok(bed_->Ctl({"rm", "-f", "six"})));
+  ASSERT_TRUE(Ok(bed_->Ctl({"network", "rm", "six"})));
 }
 
 TEST_F(WhyTest, DoctorSaysWhatItFindsAndWhyTheDaemonIsSilent) {

@@ -37,7 +37,7 @@ _COPTS = [
     "-g0",
 ]
 
-def cc_proto_set(name, srcs, visibility, deps = [], lite = True, shards = 1):
+def cc_proto_set(name, srcs, visibility, deps = [], lite = True, shards = 1, macros = ""):
     """One cc_library with the messages of all files: <stem>.pb.h.
 
     Args:
@@ -49,6 +49,7 @@ def cc_proto_set(name, srcs, visibility, deps = [], lite = True, shards = 1):
       lite: without descriptors. A program parses the descriptors of everything it links before main(), whether
         it asks for them or not; that was 0.6 of the 2 ms that `ctl --help` took.
       shards: how many translation units the messages are spread over.
+      macros: prefix of enum values that the system's headers define as macros; in C++ they end in "_".
     """
     native.filegroup(name = name + "_own_protos", srcs = srcs)
     native.filegroup(name = name + "_protos", srcs = srcs + [d + "_protos" for d in deps])
@@ -58,7 +59,8 @@ def cc_proto_set(name, srcs, visibility, deps = [], lite = True, shards = 1):
         name = name + "_gen",
         srcs = [name + "_own_protos"],
         outs = outs,
-        cmd = _PROTOC % ("--cpp_out=%s$(GENDIR)" % ("lite:" if lite else "")),
+        cmd = _PROTOC % ("--cpp_out=%s$(GENDIR)" % ("lite:" if lite else "")) +
+              (" && sed -i -E 's/\\b(%s[A-Z_]+)\\b/\\1_/g' $(OUTS)" % macros if macros else ""),
         tools = [d + "_protos" for d in deps] + ["@system//:protoc"],
     )
     native.cc_library(

@@ -212,6 +212,12 @@ TEST(WireTest, CriIsTheFactTable) {
   ExpectSame(facts, Describe("proto/cri/v1/", "api.proto"));
 }
 
+TEST(WireTest, NriIsTheFactTable) {
+  const Table facts = ReadFacts("proto/testdata/nri.tsv");
+  ASSERT_GT(facts.rows().size(), 400u);
+  ExpectSame(facts, Describe("proto/nri/", "nri/api.proto"));
+}
+
 // The parts of it that Gantry speaks; the table has no other rows.
 TEST(WireTest, BuildkitApiIsTheFactTable) {
   const Table facts = ReadFacts("proto/testdata/buildkit.tsv");

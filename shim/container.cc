@@ -330,6 +330,19 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
     GANTRY_ASSIGN_OR_RETURN(resolver,
                             Resolver::Open(request.resolver().netns(), request.resolver().file()));
   }
+  if (request.has_bounded_files()) {
+    const v1::BoundedFiles& wanted = request.bounded_files();
+    // Those that a container sees, and what lies beside them for the supervisor (core/name_files.h).
+    GANTRY_ASSIGN_OR_RETURN(
+        BoundedFiles files,
+        BoundedFiles::Make(wanted.directory(),
+                           {"hostname", "hosts", "resolv.conf", "resolv.conf.hash"},
+                           wanted.max_bytes(), absl::StrCat(options_.bundle, "/files")));
+    absl::MutexLock lock(&mu_);
+    bounded_files_ = std::move(files);
+    keep_bounded_files_ = !request.discard_rootfs();
+  }
+  absl::Cleanup end_bounded_files = [this] { EndBoundedFiles(); };
   GANTRY_RETURN_IF_ERROR(MountControllers(request.runtime()));
   const bool own_parents = HasOwnParents();
   if (own_parents) Cgroup::MakeParents(CgroupPath());
@@ -414,6 +427,7 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
     if (!request.restore_image_path().empty()) restore_ = request;
   }
   std::move(unmount).Cancel();
+  std::move(end_bounded_files).Cancel();
   std::move(close_io).Cancel();
   if (forward != nullptr) ForwardPorts(std::move(forward));
   if (resolver != nullptr) AnswerNames(std::move(resolver));

@@ -38,11 +38,13 @@
 
 #include "base/unique_fd.h"
 #include "proto/shim/v1/shim.pb.h"
+#include "shim/bounded_files.h"
 #include "shim/cgroup.h"
 #include "shim/event_log.h"
 #include "shim/event_loop.h"
 #include "shim/oci_runtime.h"
 #include "shim/oom_watch.h"
+#include "shim/process_session.h"
 #include "shim/reaper.h"
 #include "shim/spec_facts.h"
 #include "shim/stdio.h"
@@ -201,6 +203,8 @@ class Container {
   absl::StatusOr<v1::DeleteResponse> DeleteInit(bool force, absl::Duration limit);
   absl::StatusOr<v1::DeleteResponse> DeleteExec(const ProcessPtr& process, bool force,
                                                 absl::Duration limit);
+  // Writes back what the container, which has ended, made of its generated files.
+  void EndBoundedFiles() ABSL_LOCKS_EXCLUDED(mu_);
   // Under the init process's op_mu.
   absl::Status UnmountRootfs() ABSL_LOCKS_EXCLUDED(mu_);
   // Runs after the end, while the exit is reported: unmounting an overlay takes a millisecond,
@@ -208,8 +212,10 @@ class Container {
   void UnmountRootfsEarly() ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status DeleteRuntimeState(bool force, absl::Duration limit);
   absl::Status SignalDirectly(const Process& process, int signal) const ABSL_LOCKS_EXCLUDED(mu_);
-  // The same to all that it has started and that is still there.
-  absl::Status SignalSession(const Process& process, int signal) const;
+  // The same to all that it has started and that is still there. What a SIGTERM or SIGHUP has not
+  // ended after a moment is killed; a SIGKILL is repeated for what is started meanwhile.
+  absl::Status SignalSession(const Process& process, int signal) ABSL_LOCKS_EXCLUDED(mu_);
+  static void KillSession(std::vector<ProcessId> members, const Cgroup& cgroup);
   void FillState(const Process& process, v1::ProcessState* state) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
@@ -243,6 +249,8 @@ class Container {
   Cgroup cgroup_ ABSL_GUARDED_BY(mu_);
   v1::CreateRequest restore_ ABSL_GUARDED_BY(mu_);  // of a restore that Start() does
   bool rootfs_mounted_ ABSL_GUARDED_BY(mu_) = false;
+  std::optional<BoundedFiles> bounded_files_ ABSL_GUARDED_BY(mu_);
+  bool keep_bounded_files_ ABSL_GUARDED_BY(mu_) = false;  // what is made of them is written back
   std::map<std::string, ProcessPtr> execs_ ABSL_GUARDED_BY(mu_);
   std::map<uint64_t, Waiter> waiters_ ABSL_GUARDED_BY(mu_);
   uint64_t next_waiter_ ABSL_GUARDED_BY(mu_) = 1;

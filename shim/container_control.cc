@@ -3,8 +3,10 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -21,6 +23,9 @@
 
 namespace gantry::shim {
 namespace {
+
+// Between the signal that asks an exec and what it started to end, and the one that ends them.
+constexpr absl::Duration kSessionGrace = absl::Seconds(3);
 
 // Interfaces as the process sees them; none when it shares the host's.
 void ReadNetworks(pid_t pid, v1::StatsResponse* stats) {
@@ -214,7 +219,7 @@ absl::Status Container::SignalDirectly(const Process& process, int signal) const
   return ErrnoToStatus(errno, absl::StrCat("signal ", signal, " to ", NameOf(process.exec_id)));
 }
 
-absl::Status Container::SignalSession(const Process& process, int signal) const {
+absl::Status Container::SignalSession(const Process& process, int signal) {
   pid_t leader;
   Cgroup cgroup;
   {
@@ -223,14 +228,38 @@ absl::Status Container::SignalSession(const Process& process, int signal) const 
     cgroup = cgroup_;
   }
   // Before the first signal: the children of what has ended belong to somebody else.
-  const std::vector<pid_t> others = SessionOf(leader, cgroup.Processes());
-  const absl::Status signalled = SignalDirectly(process, signal);
-  for (const pid_t pid : others) {
-    // The list is as old as the line above. A pid that the host gives to another process in between
-    // would be met; pids are given anew only after all others were.
-    if (pid != leader) (void)kill(pid, signal);
+  std::vector<ProcessId> members = SessionOf(leader, cgroup.Processes());
+  // Fails for one that was reaped, whose pid may have been another's in the line above.
+  GANTRY_RETURN_IF_ERROR(SignalDirectly(process, signal));
+  for (const ProcessId& member : members) {
+    if (member.pid != leader) (void)SignalProcess(member, signal);
   }
-  return signalled;
+  if (signal == SIGKILL) {
+    KillSession(std::move(members), cgroup);
+  } else if (signal == SIGTERM || signal == SIGHUP) {
+    loop_->Post([this, cgroup, members = std::move(members)] {
+      loop_->After(kSessionGrace, [this, cgroup, members] {
+        workers_->Run([members, cgroup] { KillSession(members, cgroup); });
+      });
+    });
+  }
+  return absl::OkStatus();
+}
+
+void Container::KillSession(std::vector<ProcessId> members, const Cgroup& cgroup) {
+  // What it starts meanwhile comes in a later round. What starts faster than this needs the
+  // container's limit of processes.
+  constexpr int kRounds = 16;
+  for (int round = 0; round < kRounds && !members.empty(); ++round) {
+    std::vector<ProcessId> now = SessionSince(members, cgroup.Processes());
+    bool met = false;
+    for (const ProcessId& member : now) met |= SignalProcess(member, SIGKILL);
+    if (!met) return;
+    members.insert(members.end(), now.begin(), now.end());
+    std::sort(members.begin(), members.end(),
+              [](const ProcessId& a, const ProcessId& b) { return a.pid < b.pid; });
+    members.erase(std::unique(members.begin(), members.end()), members.end());
+  }
 }
 
 absl::Status Container::Kill(const v1::KillRequest& request, absl::Duration limit) {
@@ -251,8 +280,9 @@ absl::Status Container::Kill(const v1::KillRequest& request, absl::Duration limi
     if (process->pid == 0) return WrongState(request.exec_id(), status, "signal");
   }
   const int signal = static_cast<int>(request.signal());
-  if (process != init_)
+  if (process != init_) {
     return request.all() ? SignalSession(*process, signal) : SignalDirectly(*process, signal);
+  }
 
   // Not by another start of the runtime, which would do the same.
   absl::Status result = !request.all() && runtime->InitIsOnHost()

@@ -149,6 +149,7 @@ void Container::AnnounceEnd(const ProcessPtr& process, Ended end) {
   if (process == init_) {
     forward_.reset();
     resolver_.reset();
+    EndBoundedFiles();
     record.name_space = options_.name_space;
     record.id = options_.id;
     record.exit_status = exit_status;
@@ -257,6 +258,20 @@ absl::StatusOr<v1::DeleteResponse> Container::DeleteExec(const ProcessPtr& proce
   *deleted.mutable_exited_at() = response.exited_at();
   events_->Append(std::move(event));
   return response;
+}
+
+void Container::EndBoundedFiles() {
+  std::optional<BoundedFiles> files;
+  bool keep;
+  {
+    absl::MutexLock lock(&mu_);
+    files.swap(bounded_files_);
+    keep = keep_bounded_files_;
+  }
+  // The mount goes with this process.
+  if (!files.has_value() || !keep) return;
+  if (const absl::Status status = files->End(); !status.ok())
+    ShimLog(LogLevel::kWarning, absl::StrCat("generated files: ", status.message()));
 }
 
 absl::Status Container::UnmountRootfs() {

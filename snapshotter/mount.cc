@@ -4,11 +4,9 @@
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <sched.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -19,7 +17,6 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
@@ -28,9 +25,12 @@
 
 #include "base/errno_status.h"
 #include "base/file.h"
+#include "base/id_map.h"
 #include "base/new_thread.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
+#include "base/user_namespace.h"
+#include "snapshotter/id_mapped.h"
 #include "snapshotter/loop_device.h"
 
 namespace gantry::snapshot {
@@ -84,41 +84,19 @@ constexpr FlagWord kPropagationWords[] = {
     {"unbindable", MS_UNBINDABLE, 0},
 };
 
-struct IdMap {
-  uint32_t inside = 0;
-  uint32_t outside = 0;
-  uint32_t length = 0;
-};
-
 struct Parsed {
   unsigned long flags = 0;
   unsigned long propagation = 0;
   std::vector<std::string> data;
-  std::vector<IdMap> uid_map;
-  std::vector<IdMap> gid_map;
+  IdMaps ids;
+  bool map_upper = false;
   bool loop = false;  // the source is a file that holds a file system
 
-  bool id_mapped() const { return !uid_map.empty() || !gid_map.empty(); }
+  bool id_mapped() const { return !ids.empty(); }
 };
 
 std::string Describe(const Mount& mount, absl::string_view target) {
   return absl::StrCat("mount ", mount.type, " ", mount.source, " at ", target);
-}
-
-absl::StatusOr<std::vector<IdMap>> ParseIdMap(absl::string_view text) {
-  std::vector<IdMap> map;
-  for (const absl::string_view range : absl::StrSplit(text, ',')) {
-    const std::vector<absl::string_view> parts = absl::StrSplit(range, ':');
-    IdMap entry;
-    if (parts.size() != 3 || !absl::SimpleAtoi(parts[0], &entry.inside) ||
-        !absl::SimpleAtoi(parts[1], &entry.outside) || !absl::SimpleAtoi(parts[2], &entry.length) ||
-        entry.length == 0) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("id map \"", text, "\": not of the form inside:outside:length"));
-    }
-    map.push_back(entry);
-  }
-  return map;
 }
 
 absl::StatusOr<Parsed> Parse(const Mount& mount) {
@@ -134,13 +112,17 @@ absl::StatusOr<Parsed> Parse(const Mount& mount) {
       parsed.loop = true;
       continue;
     }
+    if (option == kMapUpper) {
+      parsed.map_upper = true;
+      continue;
+    }
     absl::string_view map = option;
     if (absl::ConsumePrefix(&map, "uidmap=")) {
-      GANTRY_ASSIGN_OR_RETURN(parsed.uid_map, ParseIdMap(map));
+      GANTRY_ASSIGN_OR_RETURN(parsed.ids.uids, ParseIdRanges(map));
       continue;
     }
     if (absl::ConsumePrefix(&map, "gidmap=")) {
-      GANTRY_ASSIGN_OR_RETURN(parsed.gid_map, ParseIdMap(map));
+      GANTRY_ASSIGN_OR_RETURN(parsed.ids.gids, ParseIdRanges(map));
       continue;
     }
     const auto flag = std::find_if(std::begin(kFlagWords), std::end(kFlagWords),
@@ -158,7 +140,7 @@ absl::StatusOr<Parsed> Parse(const Mount& mount) {
     }
     parsed.data.push_back(option);
   }
-  if (parsed.uid_map.empty() != parsed.gid_map.empty()) {
+  if (parsed.ids.uids.empty() != parsed.ids.gids.empty()) {
     return absl::InvalidArgumentError(
         absl::StrCat("mount ", mount.source, ": uidmap and gidmap go together"));
   }
@@ -196,50 +178,6 @@ std::vector<std::string> SplitLowerDirectories(absl::string_view text) {
   return directories;
 }
 
-absl::Status WriteProcFile(const std::string& path, const std::string& text) {
-  UniqueFd fd(open(path.c_str(), O_WRONLY | O_CLOEXEC));
-  if (!fd.valid()) return ErrnoToStatus(errno, absl::StrCat("open ", path));
-  if (write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
-    return ErrnoToStatus(errno, absl::StrCat("write ", path));
-  }
-  return absl::OkStatus();
-}
-
-// A user namespace that exists only as the carrier of these maps.
-absl::StatusOr<UniqueFd> UserNamespaceWith(const std::vector<IdMap>& uid_map,
-                                           const std::vector<IdMap>& gid_map) {
-  int hold[2];
-  if (pipe2(hold, O_CLOEXEC) != 0) return ErrnoToStatus(errno, "id map: pipe");
-  UniqueFd hold_read(hold[0]);
-  UniqueFd hold_write(hold[1]);
-  // No exit signal: code that reaps children on SIGCHLD never sees this one.
-  const long pid = syscall(SYS_clone, CLONE_NEWUSER, nullptr, nullptr, nullptr, nullptr);
-  if (pid < 0) return ErrnoToStatus(errno, "id map: new user namespace");
-  if (pid == 0) {
-    close(hold[1]);
-    char unused;
-    (void)!read(hold[0], &unused, 1);
-    _exit(0);
-  }
-  const absl::Cleanup reap = [&] {
-    hold_write.reset();
-    kill(static_cast<pid_t>(pid), SIGKILL);
-    while (waitpid(static_cast<pid_t>(pid), nullptr, __WCLONE) < 0 && errno == EINTR) {
-    }
-  };
-  const auto print = [](const std::vector<IdMap>& map) {
-    return absl::StrJoin(map, "", [](std::string* out, const IdMap& entry) {
-      absl::StrAppend(out, entry.inside, " ", entry.outside, " ", entry.length, "\n");
-    });
-  };
-  const std::string proc = absl::StrCat("/proc/", pid);
-  GANTRY_RETURN_IF_ERROR(WriteProcFile(proc + "/uid_map", print(uid_map)));
-  GANTRY_RETURN_IF_ERROR(WriteProcFile(proc + "/gid_map", print(gid_map)));
-  UniqueFd fd(open((proc + "/ns/user").c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd.valid()) return ErrnoToStatus(errno, "id map: open user namespace");
-  return fd;
-}
-
 // A detached copy of what is mounted at `source`, with attributes, and id-mapped if there is a user
 // namespace.
 absl::StatusOr<UniqueFd> CloneMount(const std::string& source, bool recursive, uint64_t attributes,
@@ -254,7 +192,12 @@ absl::StatusOr<UniqueFd> CloneMount(const std::string& source, bool recursive, u
     if (mount_setattr(tree.get(), "", AT_EMPTY_PATH | depth, &attr, sizeof(attr)) != 0) {
       return ErrnoToStatus(
           errno,
-          absl::StrCat("id-map ", source, " (the file system may not support id-mapped mounts)"));
+          absl::StrCat("id-map ", source,
+                       errno == EINVAL
+                           ? ": its file system, or this kernel, cannot show files by other ids "
+                             "(Linux 5.12, ext4, xfs, btrfs; 6.3 for tmpfs); give the container "
+                             "the host's ids (--userns host)"
+                           : ""));
     }
   }
   if (attributes != 0) {
@@ -300,10 +243,6 @@ absl::Status MountOverlayByAppending(const Mount& mount, const Parsed& parsed,
   UniqueFd fs(fsopen("overlay", FSOPEN_CLOEXEC));
   if (!fs.valid()) return ErrnoToStatus(errno, absl::StrCat(what, ": fsopen"));
   std::vector<UniqueFd> keep;
-  UniqueFd user_namespace;
-  if (parsed.id_mapped()) {
-    GANTRY_ASSIGN_OR_RETURN(user_namespace, UserNamespaceWith(parsed.uid_map, parsed.gid_map));
-  }
   const auto set = [&](const char* key, const char* value) -> absl::Status {
     const int rc = value == nullptr ? fsconfig(fs.get(), FSCONFIG_SET_FLAG, key, nullptr, 0)
                                     : fsconfig(fs.get(), FSCONFIG_SET_STRING, key, value, 0);
@@ -322,15 +261,7 @@ absl::Status MountOverlayByAppending(const Mount& mount, const Parsed& parsed,
     const std::string value = option.substr(equals + 1);
     if (key == "lowerdir") {
       for (const std::string& directory : SplitLowerDirectories(value)) {
-        std::string path;
-        if (user_namespace.valid()) {
-          GANTRY_ASSIGN_OR_RETURN(UniqueFd tree,
-                                  CloneMount(directory, false, 0, user_namespace.get()));
-          keep.push_back(std::move(tree));
-          path = absl::StrCat("/proc/self/fd/", keep.back().get());
-        } else {
-          GANTRY_ASSIGN_OR_RETURN(path, ShortPath(directory, keep));
-        }
+        GANTRY_ASSIGN_OR_RETURN(const std::string path, ShortPath(directory, keep));
         GANTRY_RETURN_IF_ERROR(set("lowerdir+", path.c_str()));
       }
     } else if (key == "upperdir" || key == "workdir") {
@@ -417,6 +348,75 @@ absl::Status MountOverlayRelative(const Mount& mount, const Parsed& parsed,
   return err == 0 ? absl::OkStatus() : ErrnoToStatus(err, what);
 }
 
+// Hands overlayfs an id-mapped copy of each layer. Paths by descriptors are short, so that the page
+// that mount(2) takes has room for some two hundred layers; fsconfig(2) takes more, but only from
+// Linux 6.8 on.
+absl::Status MountOverlayMapped(const Mount& mount, const Parsed& parsed, const std::string& target,
+                                int user_namespace) {
+  const std::string what = Describe(mount, target);
+  std::vector<UniqueFd> keep;
+  const auto map = [&](const std::string& directory) -> absl::StatusOr<std::string> {
+    absl::StatusOr<UniqueFd> tree = CloneMount(directory, false, 0, user_namespace);
+    if (!tree.ok()) return WithContext(tree.status(), what);
+    keep.push_back(*std::move(tree));
+    return absl::StrCat("/proc/self/fd/", keep.back().get());
+  };
+  std::string above;  // of the upper and the work directory, which have to be on one mount
+  std::string mapped_above;
+  std::vector<std::string> data;
+  for (const std::string& option : parsed.data) {
+    absl::string_view value = option;
+    if (absl::ConsumePrefix(&value, "lowerdir=")) {
+      std::vector<std::string> layers = SplitLowerDirectories(value);
+      for (std::string& layer : layers) {
+        GANTRY_ASSIGN_OR_RETURN(layer, map(layer));
+      }
+      data.push_back(absl::StrCat("lowerdir=", absl::StrJoin(layers, ":")));
+      continue;
+    }
+    const bool upper = absl::ConsumePrefix(&value, "upperdir=");
+    if (!parsed.map_upper || (!upper && !absl::ConsumePrefix(&value, "workdir="))) {
+      data.push_back(option);
+      continue;
+    }
+    const size_t slash = value.rfind('/');
+    if (slash == absl::string_view::npos || slash == 0)
+      return absl::InvalidArgumentError(absl::StrCat(what, ": ", option, " is not absolute"));
+    const std::string parent(value.substr(0, slash));
+    if (mapped_above.empty()) {
+      above = parent;
+      GANTRY_ASSIGN_OR_RETURN(mapped_above, map(parent));
+    } else if (parent != above) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(what, ": upper and work directory are not in one directory"));
+    }
+    data.push_back(
+        absl::StrCat(upper ? "upperdir=" : "workdir=", mapped_above, value.substr(slash)));
+  }
+  const std::string joined = absl::StrJoin(data, ",");
+  if (joined.size() >= static_cast<size_t>(getpagesize())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(what, ": the image has more layers than can be id-mapped"));
+  }
+  if (::mount(mount.source.c_str(), target.c_str(), "overlay", parsed.flags, joined.c_str()) != 0)
+    return ErrnoToStatus(errno, what);
+  return absl::OkStatus();
+}
+
+// With its upper directory mapped: overlayfs makes files there, such as whiteouts, as whoever
+// mounted it, and the host's root is nobody on that mount.
+absl::Status MountOverlayAsMappedRoot(const Mount& mount, const Parsed& parsed,
+                                      const std::string& target, int user_namespace) {
+  absl::Status result;
+  absl::StatusOr<std::thread> thread = NewThread([&] {
+    result = ActAsRootOf(parsed.ids);
+    if (result.ok()) result = MountOverlayMapped(mount, parsed, target, user_namespace);
+  });
+  if (!thread.ok()) return WithContext(thread.status(), Describe(mount, target));
+  thread->join();
+  return result;
+}
+
 absl::Status MountBind(const Mount& mount, const Parsed& parsed, const std::string& target) {
   const std::string what = Describe(mount, target);
   const uint64_t attributes = AttributesOf(parsed.flags);
@@ -431,7 +431,7 @@ absl::Status MountBind(const Mount& mount, const Parsed& parsed, const std::stri
   // them.
   UniqueFd user_namespace;
   if (parsed.id_mapped()) {
-    GANTRY_ASSIGN_OR_RETURN(user_namespace, UserNamespaceWith(parsed.uid_map, parsed.gid_map));
+    GANTRY_ASSIGN_OR_RETURN(user_namespace, NewUserNamespace(parsed.ids));
   }
   absl::StatusOr<UniqueFd> tree =
       CloneMount(mount.source, (parsed.flags & MS_REC) != 0, attributes, user_namespace.get());
@@ -448,9 +448,14 @@ absl::Status MountOne(const Mount& mount, const Parsed& parsed, const std::strin
     return MountBind(mount, parsed, target);
   const std::string data = absl::StrJoin(parsed.data, ",");
   const bool is_long = data.size() >= static_cast<size_t>(getpagesize());
-  if (mount.type == "overlay" && (is_long || parsed.id_mapped())) {
+  if (mount.type == "overlay" && parsed.id_mapped()) {
+    GANTRY_ASSIGN_OR_RETURN(const UniqueFd users, NewUserNamespace(parsed.ids));
+    return parsed.map_upper ? MountOverlayAsMappedRoot(mount, parsed, target, users.get())
+                            : MountOverlayMapped(mount, parsed, target, users.get());
+  }
+  if (mount.type == "overlay" && is_long) {
     const absl::Status appended = MountOverlayByAppending(mount, parsed, target);
-    if (appended.ok() || parsed.id_mapped()) return appended;
+    if (appended.ok()) return appended;
     const absl::Status relative = MountOverlayRelative(mount, parsed, target);
     return relative.ok() || absl::IsInvalidArgument(relative) ? relative : appended;
   }
@@ -522,6 +527,16 @@ std::vector<std::string> MountedDirectories(absl::Span<const Mount> mounts) {
     }
   }
   return directories;
+}
+
+std::vector<Mount> WithIds(std::vector<Mount> mounts, const IdMaps& ids) {
+  if (ids.empty()) return mounts;
+  for (Mount& mount : mounts) {
+    if (mount.type == "overlay") mount.options.insert(mount.options.begin(), kMapUpper);
+    mount.options.insert(mount.options.begin(), {absl::StrCat("uidmap=", PrintIdRanges(ids.uids)),
+                                                 absl::StrCat("gidmap=", PrintIdRanges(ids.gids))});
+  }
+  return mounts;
 }
 
 absl::Status MountLongOverlay(const Mount& mount, const std::string& target, LongOverlay style) {

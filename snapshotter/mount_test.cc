@@ -7,13 +7,18 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <thread>
+
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 #include "base/file.h"
 #include "base/subprocess.h"
 #include "base/temp_dir.h"
+#include "base/user_namespace.h"
+#include "snapshotter/id_mapped.h"
 
 namespace gantry::snapshot {
 namespace {
@@ -244,6 +249,53 @@ TEST_F(MountTest, IdMappedOverlayShiftsOwnersOfLowerLayers) {
   EXPECT_EQ(stat.st_gid, 2000u);
   EXPECT_TRUE(UnmountAll(Target(), false).ok());
   umount2(directory_.Join("fs").c_str(), MNT_DETACH);
+}
+
+TEST_F(MountTest, WithItsUpperDirectoryMappedFilesKeepTheirIdsOnDisk) {
+  ASSERT_EQ(mount("tmpfs", Make("fs").c_str(), "tmpfs", 0, nullptr), 0);
+  const std::string lower = Make("fs/lower");
+  ASSERT_TRUE(WriteFile(lower + "/gone", "x").ok());
+  ASSERT_TRUE(WriteFile(lower + "/kept", "x").ok());
+  ASSERT_EQ(chown((lower + "/kept").c_str(), 5, 6), 0);
+  const std::vector<Mount> mounts =
+      WithIds({{.type = "overlay",
+                .source = "overlay",
+                .options = {"workdir=" + Make("fs/one/work"), "upperdir=" + Make("fs/one/upper"),
+                            "lowerdir=" + lower}}},
+              {{{0, 1000, 10}}, {{0, 2000, 10}}});
+  const absl::Status status = MountAll(mounts, Target());
+  ASSERT_TRUE(status.ok()) << status;
+  std::thread([&] {
+    // As the namespace's root would, whose files these are.
+    ASSERT_TRUE(ActAsRootOf({{{0, 1000, 10}}, {{0, 2000, 10}}}).ok());
+    EXPECT_EQ(unlink((Target() + "/gone").c_str()), 0) << strerror(errno);
+    EXPECT_EQ(mkdir((Target() + "/made").c_str(), 0755), 0) << strerror(errno);
+    EXPECT_EQ(chmod((Target() + "/kept").c_str(), 0600), 0) << strerror(errno);
+  }).join();
+  struct stat stat = {};
+  EXPECT_EQ(::stat((Target() + "/kept").c_str(), &stat), 0);
+  EXPECT_EQ(stat.st_uid, 1005u);
+  const std::string upper = directory_.Join("fs/one/upper");
+  EXPECT_EQ(::stat((upper + "/kept").c_str(), &stat), 0);
+  EXPECT_EQ(stat.st_uid, 5u);
+  EXPECT_EQ(stat.st_gid, 6u);
+  EXPECT_EQ(::stat((upper + "/made").c_str(), &stat), 0);
+  EXPECT_EQ(stat.st_uid, 0u);
+  EXPECT_EQ(stat.st_gid, 0u);
+  EXPECT_EQ(::stat((upper + "/gone").c_str(), &stat), 0);
+  EXPECT_TRUE(S_ISCHR(stat.st_mode));
+  EXPECT_TRUE(UnmountAll(Target(), false).ok());
+  umount2(directory_.Join("fs").c_str(), MNT_DETACH);
+}
+
+TEST_F(MountTest, AFileSystemThatCannotMapIdsIsNamedWithTheWayOut) {
+  // procfs, which no kernel lets be mapped.
+  const absl::Status status =
+      MountAll(WithIds({{.type = "bind", .source = "/proc", .options = {"rbind"}}},
+                       {{{0, 1000, 10}}, {{0, 2000, 10}}}),
+               Target());
+  EXPECT_THAT(std::string(status.message()), testing::HasSubstr("/proc"));
+  EXPECT_THAT(std::string(status.message()), testing::HasSubstr("--userns host"));
 }
 
 class LongOverlayTest : public MountTest, public testing::WithParamInterface<LongOverlay> {};

@@ -19,6 +19,7 @@
 
 #include "base/errno_status.h"
 #include "base/file.h"
+#include "base/project_quota.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
 #include "snapshotter/tree_usage.h"
@@ -27,6 +28,7 @@ namespace gantry::snapshot {
 namespace {
 
 constexpr char kUidMapping[] = "containerd.io/snapshot/uidmapping";
+constexpr char kMaxSize[] = "containerd.io/snapshot/max-size";  // bytes; of an active snapshot
 constexpr char kGidMapping[] = "containerd.io/snapshot/gidmapping";
 
 // In a user namespace overlayfs may not use trusted.* attributes.
@@ -133,8 +135,16 @@ std::string OverlaySnapshotter::Work(uint64_t id) const {
 absl::Status OverlaySnapshotter::MakeFor(const SnapshotRecord& record) const {
   if (record.info.kind == Kind::kView && !record.ancestors.empty()) return absl::OkStatus();
   const std::string layer = Layer(record.info.directory);
-  if (mkdir(directories_.PathOf(record.info.directory).c_str(), 0700) != 0 && errno != EEXIST) {
-    return ErrnoToStatus(errno, absl::StrCat("mkdir ", directories_.PathOf(record.info.directory)));
+  const std::string whole = directories_.PathOf(record.info.directory);
+  if (mkdir(whole.c_str(), 0700) == 0) {
+    // On the directory that no container sees, so that none can change it.
+    if (const auto size = record.info.labels.find(kMaxSize);
+        size != record.info.labels.end() && record.info.kind == Kind::kActive) {
+      GANTRY_ASSIGN_OR_RETURN(const int64_t bytes, ParseTreeSize(size->second));
+      GANTRY_RETURN_IF_ERROR(LimitTree(whole, bytes));
+    }
+  } else if (errno != EEXIST) {
+    return ErrnoToStatus(errno, absl::StrCat("mkdir ", whole));
   }
   if (mkdir(layer.c_str(), 0755) == 0) {
     struct stat owner = {};

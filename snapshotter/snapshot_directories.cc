@@ -13,6 +13,7 @@
 
 #include "base/errno_status.h"
 #include "base/file.h"
+#include "base/project_quota.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
 #include "snapshotter/snapshot_index.h"
@@ -60,6 +61,7 @@ absl::Status SnapshotDirectories::Sweep(const CancelToken* cancel) const {
   for (const uint64_t id : orphans) {
     if (cancel != nullptr) GANTRY_RETURN_IF_ERROR(cancel->Check());
     const absl::Time begun = absl::Now();
+    (void)UnlimitTree(PathOf(id));  // a limit that stays is one of nothing
     first.Update(RemoveTree(PathOf(id)));
     // Unlinking and the creation of containers share the journal of the file system: half of the
     // time is left to others. A sweep still removes hundreds of directories a second.

@@ -68,6 +68,34 @@ void ReadContainerdRuntime(ConfigReader& in, const std::vector<std::string>& sec
   config.runtimes[name] = runtime;
 }
 
+void ReadContainerdStreams(ConfigReader& in, Config& config) {
+  const char* const cri = "io.containerd.grpc.v1.cri";
+  std::string host, port;
+  in.Take({"plugins", cri, "stream_server_address"}, host);
+  in.Take({"plugins", cri, "stream_server_port"}, port);
+  if (!host.empty() || !port.empty()) {
+    if (absl::StrContains(host, ':')) host = absl::StrCat("[", host, "]");
+    config.cri_stream_address =
+        absl::StrCat(host.empty() ? "127.0.0.1" : host, ":", port.empty() ? "0" : port);
+  }
+  in.Take({"plugins", cri, "stream_idle_timeout"}, config.cri_stream_idle_time);
+}
+
+void ReadContainerdNri(ConfigReader& in, Config& config) {
+  const char* const nri = "io.containerd.nri.v1.nri";
+  bool disable = !config.nri_enabled;
+  bool disable_connections = !config.nri_connections;
+  in.Take({"plugins", nri, "disable"}, disable);
+  in.Take({"plugins", nri, "disable_connections"}, disable_connections);
+  config.nri_enabled = !disable;
+  config.nri_connections = !disable_connections;
+  in.Take({"plugins", nri, "socket_path"}, config.nri_socket);
+  in.Take({"plugins", nri, "plugin_path"}, config.nri_plugin_directory);
+  in.Take({"plugins", nri, "plugin_config_path"}, config.nri_config_directory);
+  in.Take({"plugins", nri, "plugin_registration_timeout"}, config.nri_registration_timeout);
+  in.Take({"plugins", nri, "plugin_request_timeout"}, config.nri_request_timeout);
+}
+
 // containerd's own layout. Plugin sections moved between versions; each place that one of them used
 // is looked at.
 void ReadContainerd(ConfigReader& in, Config& config) {
@@ -132,7 +160,13 @@ void ReadContainerd(ConfigReader& in, Config& config) {
     if (!bin_dir.empty()) config.cni_bin_dirs = {bin_dir};
     in.Take({"plugins", cri, "cni", "bin_dirs"}, config.cni_bin_dirs);
     in.Take({"plugins", cri, "cni", "conf_dir"}, config.cni_conf_dir);
+    in.Take({"plugins", cri, "cdi_spec_dirs"}, config.cdi_spec_dirs);
+    bool cdi = true;
+    in.Take({"plugins", cri, "enable_cdi"}, cdi);
+    if (!cdi) config.cdi_spec_dirs.clear();
   }
+  ReadContainerdStreams(in, config);
+  ReadContainerdNri(in, config);
   const char* const images = "io.containerd.cri.v1.images";
   in.Take({"plugins", images, "snapshotter"}, config.snapshotter);
   in.Take({"plugins", images, "discard_unpacked_layers"}, discard);
@@ -163,7 +197,8 @@ void ReadContainerd(ConfigReader& in, Config& config) {
   // `containerd config default` writes what is not set as well: empty, or zero.
   for (std::string Config::*text :
        {&Config::root, &Config::state, &Config::log_level, &Config::snapshotter,
-        &Config::default_runtime, &Config::cni_conf_dir}) {
+        &Config::default_runtime, &Config::cni_conf_dir, &Config::nri_plugin_directory,
+        &Config::nri_config_directory}) {
     if ((config.*text).empty()) config.*text = before.*text;
   }
   if (config.max_concurrent_downloads == 0)
@@ -244,6 +279,9 @@ const std::vector<Flag>& Flags() {
       {"--default-network", "NETWORK",
        "of containers that do not choose one: bridge, none or host (bridge)",
        [](Config& c, std::string v) { c.default_network = std::move(v); }},
+      {"--userns-remap", "USER[:GROUP]",
+       "whose subordinate ids containers have: default, a name or a number (the host's ids)",
+       [](Config& c, std::string v) { c.userns_remap = std::move(v); }},
       {"--log-level", "LEVEL", "trace, debug, info, warn, error, fatal or panic",
        [](Config& c, std::string v) { c.log_level = std::move(v); }},
   };
@@ -394,6 +432,14 @@ std::optional<std::string> TcpAddress(absl::string_view docker_address) {
   return std::string(docker_address);
 }
 
+std::string NriSocket(const Config& config) {
+  static const Config defaults;
+  if (!config.nri_enabled || !config.nri_connections) return "";
+  if (!config.nri_socket.empty()) return config.nri_socket;
+  // Daemons beside the machine's own are not in its way.
+  return config.state == defaults.state ? "/var/run/nri/nri.sock" : config.state + "/nri.sock";
+}
+
 std::vector<std::string> ConfigPaths(const Config& config) {
   if (config.registry_config_path.empty()) return {};
   return absl::StrSplit(config.registry_config_path, ':');
@@ -438,11 +484,44 @@ absl::Status CheckConfig(const Config& config) {
     return absl::InvalidArgumentError(
         absl::StrCat("setting shim = \"", config.shim_path, "\": must be an absolute path"));
   }
+  for (const auto& [name, path] :
+       {std::pair<const char*, const std::string&>{"nri.socket", config.nri_socket},
+        {"nri.plugin_directory", config.nri_plugin_directory},
+        {"nri.config_directory", config.nri_config_directory}}) {
+    if (!path.empty() && path.front() != '/') {
+      return absl::InvalidArgumentError(
+          absl::StrCat("setting ", name, " = \"", path, "\": must be an absolute path"));
+    }
+  }
+  for (const auto& [name, time] : {std::pair<const char*, absl::Duration>{
+                                       "nri.registration_timeout", config.nri_registration_timeout},
+                                   {"nri.request_timeout", config.nri_request_timeout},
+                                   {"cri.stream_idle_time", config.cri_stream_idle_time}}) {
+    if (time <= absl::ZeroDuration()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "setting ", name, " = ", absl::FormatDuration(time), ": must be more than zero"));
+    }
+  }
+  for (const std::string& directory : config.cdi_spec_dirs) {
+    if (directory.empty() || directory.front() != '/') {
+      return absl::InvalidArgumentError(absl::StrCat("setting cdi.spec_dirs: \"", directory,
+                                                     "\" must be an absolute path"));
+    }
+  }
+  for (const auto& [name, number] :
+       {std::pair<const char*, int64_t>{"limits.pids", config.default_pids_limit},
+        {"limits.generated_files_bytes", config.generated_files_bytes}}) {
+    if (number < 0) {
+      return absl::InvalidArgumentError(absl::StrCat("setting ", name, " = ", number,
+                                                     ": must be above zero, or 0 for no limit"));
+    }
+  }
   if (!config.cgroup_path.empty() && !IsCgroupPath(config.cgroup_path)) {
     return absl::InvalidArgumentError(absl::StrCat("setting cgroup.path = \"", config.cgroup_path,
                                                    "\": must be the path of a cgroup"));
   }
   std::vector<std::string> sockets = {config.address};
+  if (!config.nri_socket.empty()) sockets.push_back(config.nri_socket);
   for (const std::string& address : config.docker_addresses) {
     if (address == kNoDockerAddress && config.docker_addresses.size() == 1) continue;
     if (TcpAddress(address).has_value()) {
@@ -496,6 +575,14 @@ absl::Status CheckConfig(const Config& config) {
     if (const absl::Status parsed = network::ParsePoolSource(pool).status(); !parsed.ok()) {
       return absl::InvalidArgumentError(
           absl::StrCat("setting network.default_address_pools: ", parsed.message()));
+    }
+  }
+  std::vector<std::string> plugin_places = config.volume_plugin_specs;
+  plugin_places.push_back(config.volume_plugin_sockets);
+  for (const std::string& path : plugin_places) {
+    if (path.empty() || path.front() != '/') {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "settings volumes.plugin_sockets and plugin_specs: \"", path, "\" must be absolute"));
     }
   }
   for (const std::string& path : ConfigPaths(config)) {

@@ -72,6 +72,20 @@ struct Config {
   std::vector<std::string> cni_bin_dirs = {"/opt/cni/bin", "/usr/lib/cni"};
   std::string cni_conf_dir = "/etc/cni/net.d";
 
+  // Where exec, attach and port-forward of pods are served: HOST:PORT, port 0: any.
+  std::string cri_stream_address = "127.0.0.1:0";
+  absl::Duration cri_stream_idle_time = absl::Hours(4);
+
+  // NRI: plugins that see pods and containers, and change containers before they are made.
+  bool nri_enabled = true;
+  bool nri_connections = true;  // plugins may connect; else only those of the directory run
+  // "": /var/run/nri/nri.sock, or nri.sock in a state directory that is not the default one.
+  std::string nri_socket;
+  std::string nri_plugin_directory = "/opt/nri/plugins";  // programs by the name NN-NAME
+  std::string nri_config_directory = "/etc/nri/conf.d";
+  absl::Duration nri_registration_timeout = absl::Seconds(5);
+  absl::Duration nri_request_timeout = absl::Seconds(2);
+
   // Of a container that does not choose its network: "bridge", "none" or "host".
   std::string default_network = "bridge";
   // Of published ports without an address of their own; "": every address of the host.
@@ -79,6 +93,27 @@ struct Config {
   // Where subnets of networks come from, as docker writes it: "base=10.0.0.0/8,size=24"; none: the
   // built-in ones.
   std::vector<std::string> default_address_pools;
+
+  // Whose subordinate ids containers have that do not choose: "default" or USER[:GROUP] of
+  // /etc/subuid and /etc/subgid; "": they have the host's ids.
+  std::string userns_remap;
+  // Whose subordinate ids are given out to containers with --userns auto.
+  std::string userns_auto_user = "containers";
+
+  // Where volume drivers put their sockets, and where files say at which address one is.
+  std::string volume_plugin_sockets = "/run/docker/plugins";
+  std::vector<std::string> volume_plugin_specs = {"/etc/docker/plugins", "/usr/lib/docker/plugins"};
+
+  // Directories of CDI files, which describe devices; of two that describe one, the later counts.
+  std::vector<std::string> cdi_spec_dirs = {"/etc/cdi", "/var/run/cdi"};
+
+  // Of a container that sets no limit of its own; 0: none.
+  int64_t default_pids_limit = 4096;
+  // What a container may make of its hosts, hostname and resolv.conf together; 0: no limit, and what
+  // it writes goes to the host's disk.
+  int64_t generated_files_bytes = 1 << 20;
+  // An exec whose client leaves while it is attached is ended, with what it has started.
+  bool execs_end_with_client = true;
 
   int64_t log_max_size_bytes = 20 << 20;
   int32_t log_max_files = 5;
@@ -122,6 +157,9 @@ std::optional<std::string> TcpAddress(absl::string_view docker_address);
 
 // The directories that registry_config_path names; none: the built-in places.
 std::vector<std::string> ConfigPaths(const Config& config);
+
+// Where plugins of NRI connect; "": nowhere.
+std::string NriSocket(const Config& config);
 
 // Sense of the whole: absolute paths, known levels and snapshotters, sizes above zero.
 // kInvalidArgument names the setting.

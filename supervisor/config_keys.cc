@@ -132,6 +132,31 @@ const std::vector<ConfigKey>& ConfigKeys() {
        Print::kIfSet},
       {"cni.conf_dir", &Config::cni_conf_dir,
        "Directory whose first file says which network pods are on.", Print::kIfSet},
+      {"cri.stream_address", &Config::cri_stream_address,
+       "HOST:PORT where kubelet is sent for exec, attach and port-forward; port 0: any. Who "
+       "reaches "
+       "it needs no more than the URL that kubelet was given.",
+       Print::kIfSet},
+      {"cri.stream_idle_time", &Config::cri_stream_idle_time,
+       "After so long without a byte such a connection is closed.", Print::kIfSet},
+      {"nri.enabled", &Config::nri_enabled, "Plugins of NRI see and change containers of pods.",
+       Print::kIfSet},
+      {"nri.connections", &Config::nri_connections,
+       "Plugins may connect; else only those of the plugin directory run.", Print::kIfSet},
+      {"nri.socket", &Config::nri_socket,
+       "Where plugins connect. Empty: /var/run/nri/nri.sock, or nri.sock in a state directory that "
+       "is not the default one.",
+       Print::kIfSet},
+      {"nri.plugin_directory", &Config::nri_plugin_directory,
+       "Programs named NN-NAME that are started as plugins, NN being their place in the order.",
+       Print::kIfSet},
+      {"nri.config_directory", &Config::nri_config_directory,
+       "NN-NAME.conf or NAME.conf in it is what a plugin is configured with.", Print::kIfSet},
+      {"nri.registration_timeout", &Config::nri_registration_timeout,
+       "How long a plugin may take to register and be configured.", Print::kIfSet},
+      {"nri.request_timeout", &Config::nri_request_timeout,
+       "How long a plugin may take for one request; one that does not answer is dropped.",
+       Print::kIfSet},
       {"network.default", &Config::default_network,
        "Network of containers that do not choose one: bridge, none or host."},
       {"network.default_bind", &Config::default_bind,
@@ -139,6 +164,29 @@ const std::vector<ConfigKey>& ConfigKeys() {
       {"network.default_address_pools", &Config::default_address_pools,
        "Where subnets of networks come from: \"base=10.0.0.0/8,size=24\". Empty: 172.17.0.0/16 "
        "and further ones, as docker."},
+      {"user_namespaces.remap", &Config::userns_remap,
+       "Whose subordinate ids, of /etc/subuid and /etc/subgid, containers have: \"default\" (user "
+       "dockremap), USER, USER:GROUP or numbers. Empty: the host's ids."},
+      {"user_namespaces.auto_user", &Config::userns_auto_user,
+       "User whose subordinate ids containers with --userns auto get, each its own.",
+       Print::kIfSet},
+      {"volumes.plugin_sockets", &Config::volume_plugin_sockets,
+       "Directory of the sockets of volume drivers.", Print::kIfSet},
+      {"volumes.plugin_specs", &Config::volume_plugin_specs,
+       "Directories of .spec and .json files that say where a volume driver is.", Print::kIfSet},
+      {"cdi.spec_dirs", &Config::cdi_spec_dirs,
+       "Directories of CDI files, which describe devices for --device and --gpus. Of two files "
+       "that "
+       "describe a device, the one in the later directory counts."},
+      {"limits.pids", &Config::default_pids_limit,
+       "Most processes and threads of a container that sets no limit itself; 0: no limit, as with "
+       "docker. Pods have the kubelet's."},
+      {"limits.generated_files_bytes", &Config::generated_files_bytes,
+       "Most bytes that a container may write to its /etc/hosts, /etc/hostname and "
+       "/etc/resolv.conf together; 0: no limit, and they lie on the host's disk, as with docker."},
+      {"limits.execs_end_with_client", &Config::execs_end_with_client,
+       "An exec whose client is killed or loses its connection ends, with what it has started; "
+       "false: it goes on, as with docker."},
       {"logs.max_size_bytes", &Config::log_max_size_bytes,
        "Largest file of a container's log; 0: no limit."},
       {"logs.max_files", &Config::log_max_files, "Files of a container's log that are kept."},

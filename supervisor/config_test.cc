@@ -171,6 +171,47 @@ state = ''
   EXPECT_EQ(PrintConfig(config), PrintConfig(usual));
 }
 
+TEST(ConfigTest, ContainerdsKeysOfNriAndOfStreamsTakeEffect) {
+  Config config;
+  EXPECT_EQ(NriSocket(config), "/var/run/nri/nri.sock");
+  config.state = "/run/other";
+  EXPECT_EQ(NriSocket(config), "/run/other/nri.sock");
+  ASSERT_TRUE(ApplyConfigText(R"(
+version = 3
+[plugins.'io.containerd.nri.v1.nri']
+  disable = false
+  disable_connections = false
+  plugin_config_path = '/n/conf.d'
+  plugin_path = '/n/plugins'
+  plugin_registration_timeout = '7s'
+  plugin_request_timeout = '3s'
+  socket_path = '/n/nri.sock'
+[plugins.'io.containerd.grpc.v1.cri']
+  stream_server_address = '::1'
+  stream_server_port = '10010'
+  stream_idle_timeout = '1h0m0s'
+)",
+                              "c.toml", config)
+                  .ok());
+  EXPECT_TRUE(CheckConfig(config).ok()) << CheckConfig(config);
+  EXPECT_THAT(config.ignored, ElementsAre());
+  EXPECT_EQ(NriSocket(config), "/n/nri.sock");
+  EXPECT_EQ(config.nri_plugin_directory, "/n/plugins");
+  EXPECT_EQ(config.nri_config_directory, "/n/conf.d");
+  EXPECT_EQ(config.nri_registration_timeout, absl::Seconds(7));
+  EXPECT_EQ(config.nri_request_timeout, absl::Seconds(3));
+  EXPECT_EQ(config.cri_stream_address, "[::1]:10010");
+  EXPECT_EQ(config.cri_stream_idle_time, absl::Hours(1));
+  for (const char* key : {"disable", "disable_connections"}) {
+    Config off = config;
+    ASSERT_TRUE(ApplyConfigText(absl::StrCat("version = 3\n[plugins.'io.containerd.nri.v1.nri']\n",
+                                             key, " = true\n"),
+                                "c.toml", off)
+                    .ok());
+    EXPECT_EQ(NriSocket(off), "") << key;
+  }
+}
+
 TEST(ConfigTest, ImportsAreReadOverTheFileThatNamesThem) {
   TempDir dir;
   ASSERT_TRUE(WriteFile(dir.path() + "/main.toml",

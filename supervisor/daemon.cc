@@ -69,6 +69,7 @@
 #include "supervisor/gc/scheduler.h"
 #include "supervisor/metadata/network_store.h"
 #include "supervisor/metadata/volume_store.h"
+#include "supervisor/nri/plugins.h"
 #include "supervisor/oci/host_facts.h"
 #include "supervisor/runtime/bundle.h"
 #include "supervisor/runtime/cgroup_warmer.h"
@@ -249,6 +250,7 @@ absl::Status Daemon::Recover(Parts& p) {
   LOG_IF(ERROR, !volumes.ok()) << "volumes: " << volumes;
   GANTRY_RETURN_IF_ERROR(p.container_recovery->Reconcile());
   GANTRY_RETURN_IF_ERROR(p.pods->Recover());
+  p.pods->StartPlugins();
   GANTRY_RETURN_IF_ERROR(p.image_build->Recover());
   if (const absl::Status builds = p.builder->Recover(); !builds.ok())
     LOG(WARNING) << "files of former builds: " << builds;
@@ -277,6 +279,7 @@ void Daemon::StopServices(Parts& p) {
   p.cri_door.clear();
   // With everything queued done: the services are all there.
   p.workers.reset();
+  p.nri.reset();
 }
 
 void Daemon::Close(Parts& p) {

@@ -60,6 +60,7 @@ class Daemon {
   static absl::Status MakeDoors(Parts& p);
   static void StartTracing(Parts& p);
   static absl::Status Serve(Parts& p);
+  static void ServeNri(Parts& p);
   static absl::Status ServeDocker(Parts& p);
   static absl::Status ServeDockerAt(Parts& p, const std::string& path);
 

@@ -36,6 +36,7 @@
 #include "supervisor/api/gantry/doctor.h"
 #include "supervisor/api/gantry/images.h"
 #include "supervisor/api/gantry/life.h"
+#include "supervisor/api/gantry/manifests.h"
 #include "supervisor/api/gantry/networks.h"
 #include "supervisor/api/gantry/system.h"
 #include "supervisor/api/gantry/volumes.h"
@@ -81,6 +82,7 @@
 #include "supervisor/gc/scheduler.h"
 #include "supervisor/metadata/network_store.h"
 #include "supervisor/metadata/volume_store.h"
+#include "supervisor/nri/plugins.h"
 #include "supervisor/runtime/runtime_probe.h"
 #include "supervisor/socket_listener.h"
 #include "supervisor/version.h"
@@ -128,6 +130,8 @@ absl::Status Daemon::MakeDoors(Parts& p) {
        p.container_view.get(), p.container_files.get(), p.container_wait.get(), p.execs.get()},
       *p.calls, *p.followers));
   p.gantry_door.push_back(api::gantry_v1::NewImagesDoor(*p.image_services, *p.calls));
+  p.gantry_door.push_back(
+      api::gantry_v1::NewManifestsDoor(p.image_services->manifests, *p.calls));
   p.gantry_door.push_back(api::gantry_v1::NewBuildsDoor(*p.builder, *p.build_cache, *p.calls));
   p.gantry_door.push_back(
       api::gantry_v1::NewNetworksDoor(*p.networks, *p.container_networks, *p.calls));
@@ -176,14 +180,18 @@ absl::Status Daemon::MakeDoors(Parts& p) {
       api::docker::BuildParts{p.builder.get(), p.build_cache.get(), p.buildkit_door.get()});
 
   p.cri_calls = std::make_unique<Executor>("cri-call", 512);
+  api::cri::StreamServer::Options stream_options;
+  stream_options.address = config.cri_stream_address;
+  stream_options.idle_time = config.cri_stream_idle_time;
   absl::StatusOr<std::unique_ptr<api::cri::StreamServer>> cri_streams =
       api::cri::StreamServer::Start(
-          {}, api::cri::CoreStreamTargets(api::cri::kNamespace, *p.execs, *p.container_streams,
-                                          [pods = p.pods.get()](const std::string& pod) {
-                                            core::CallContext context;
-                                            context.ns = api::cri::kNamespace;
-                                            return pods->NetnsPath(context, pod);
-                                          }));
+          stream_options,
+          api::cri::CoreStreamTargets(api::cri::kNamespace, *p.execs, *p.container_streams,
+                                      [pods = p.pods.get()](const std::string& pod) {
+                                        core::CallContext context;
+                                        context.ns = api::cri::kNamespace;
+                                        return pods->NetnsPath(context, pod);
+                                      }));
   GANTRY_RETURN_IF_ERROR(cri_streams.status());
   p.cri_streams = *std::move(cri_streams);
   api::cri::CriParts cri;
@@ -288,6 +296,7 @@ absl::Status Daemon::Serve(Parts& p) {
       server->Adopt(std::move(connection));
     });
   }
+  ServeNri(p);
   if (p.metrics) {
     GANTRY_ASSIGN_OR_RETURN(
         p.metrics_server,
@@ -296,6 +305,26 @@ absl::Status Daemon::Serve(Parts& p) {
     LOG(INFO) << "metrics on port " << p.metrics_server->port() << ", path /metrics";
   }
   return ServeDocker(p);
+}
+
+// A socket that cannot be had is no reason not to start: most hosts have no plugins.
+void Daemon::ServeNri(Parts& p) {
+  const std::string path = NriSocket(p.config);
+  if (p.nri == nullptr || path.empty()) return;
+  absl::Status served = MakeDirectories(path.substr(0, path.rfind('/')), 0700);
+  if (served.ok()) served = TakeOverSocket(path);
+  if (served.ok()) {
+    absl::StatusOr<std::unique_ptr<SocketListener>> listener =
+        SocketListener::Listen(path, /*uid=*/0, /*gid=*/0);
+    served = listener.status();
+    if (listener.ok()) p.nri_listener = *std::move(listener);
+  }
+  if (!served.ok()) {
+    LOG(WARNING) << "plugins of NRI cannot connect: " << served;
+    return;
+  }
+  p.nri_listener->Start(
+      [plugins = p.nri.get()](UniqueFd connection) { plugins->Adopt(std::move(connection)); });
 }
 
 absl::Status Daemon::ServeDocker(Parts& p) {
@@ -340,11 +369,13 @@ absl::Status Daemon::ServeDockerAt(Parts& p, const std::string& path) {
 // The reverse of Serve(), MakeDoors() up to what calls still use, and what begins work by itself.
 // Any of it may be missing: a start that failed ends here too.
 void Daemon::StopServing(Parts& p) {
+  if (p.execs) p.execs->Stop();
   p.cri_streams.reset();
   p.metrics_server.reset();
   p.listener.reset();
   p.ttrpc_listener.reset();
   p.ttrpc_server.reset();
+  p.nri_listener.reset();
   // What waits for a container (a stop with patience, its turn, an end) is answered now, so that
   // the server does not have to cancel it; the next daemon goes on where it matters.
   if (p.container_records) p.container_records->locks().Stop("gantryd is stopping");

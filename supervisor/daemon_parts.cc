@@ -14,9 +14,9 @@
 #include "supervisor/api/buildkit/buildkit_door.h"
 #include "supervisor/api/containerd/containerd_door.h"
 #include "supervisor/api/containerd/ttrpc_server.h"
+#include "supervisor/api/cri/stream_server.h"
 #include "supervisor/api/docker/docker_door.h"
 #include "supervisor/api/metrics/metrics_server.h"
-#include "supervisor/api/cri/stream_server.h"
 #include "supervisor/build/build_executor.h"
 #include "supervisor/core/build_cache.h"
 #include "supervisor/core/container_files.h"
@@ -40,6 +40,7 @@
 #include "supervisor/core/exec_service.h"
 #include "supervisor/core/health_board.h"
 #include "supervisor/core/health_monitor.h"
+#include "supervisor/core/id_choice.h"
 #include "supervisor/core/image_build.h"
 #include "supervisor/core/image_services.h"
 #include "supervisor/core/mount_activations.h"
@@ -51,9 +52,9 @@
 #include "supervisor/core/prepare_run.h"
 #include "supervisor/core/removal_waits.h"
 #include "supervisor/core/restart_monitor.h"
+#include "supervisor/core/run_end.h"
 #include "supervisor/core/run_volumes.h"
 #include "supervisor/core/sandbox_service.h"
-#include "supervisor/core/run_end.h"
 #include "supervisor/core/start_waits.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/system_service.h"
@@ -73,8 +74,9 @@
 #include "supervisor/gc/scheduler.h"
 #include "supervisor/metadata/network_store.h"
 #include "supervisor/metadata/volume_store.h"
-#include "supervisor/oci/host_facts.h"
 #include "supervisor/network/cni.h"
+#include "supervisor/nri/plugins.h"
+#include "supervisor/oci/host_facts.h"
 #include "supervisor/runtime/bundle.h"
 #include "supervisor/runtime/cgroup_warmer.h"
 #include "supervisor/runtime/runtime_probe.h"
@@ -82,10 +84,11 @@
 #include "supervisor/runtime/shim_recovery.h"
 #include "supervisor/socket_listener.h"
 #include "supervisor/volume/local_driver.h"
+#include "supervisor/volume/plugin_driver.h"
 
 namespace gantry {
 
-Daemon::Parts::Parts(const Config& given) : config(given) {}
+Daemon::Parts::Parts(const Config& given) : config(given), device_files(given.cdi_spec_dirs) {}
 Daemon::Parts::~Parts() = default;
 
 }  // namespace gantry

@@ -26,6 +26,7 @@
 #include "supervisor/core/start_waits.h"
 #include "supervisor/daemon.h"
 #include "supervisor/metadata/snapshotters.h"
+#include "supervisor/oci/cdi/device_files.h"
 #include "supervisor/oci/host_facts.h"
 #include "supervisor/runtime/shim_recovery.h"
 #include "supervisor/service_manager.h"
@@ -76,6 +77,7 @@ class RunEnds;
 class ExecService;
 class ExitObserver;
 class HealthMonitor;
+class IdChoice;
 class ImageBuild;
 struct ImageServices;
 class MountActivations;
@@ -123,6 +125,9 @@ class VolumeStore;
 namespace network {
 class Cni;
 }  // namespace network
+namespace nri {
+class Plugins;
+}  // namespace nri
 namespace runtime {
 class BundleStore;
 class CgroupWarmer;
@@ -134,6 +139,7 @@ class SpanExporter;
 }  // namespace trace
 namespace volume {
 class LocalDriver;
+class PluginDrivers;
 }  // namespace volume
 class DaemonMetrics;
 class Executor;
@@ -156,6 +162,7 @@ struct Daemon::Parts {
   std::set<std::string> own_sockets;  // those whose files are removed at the end
   const Clock& clock = Clock::Real();
   oci::HostFacts host;
+  const oci::cdi::DeviceFiles device_files;
 
   std::unique_ptr<runtime::BundleStore> bundles;
   std::unique_ptr<runtime::RuntimeProbe> runtimes;
@@ -219,6 +226,8 @@ struct Daemon::Parts {
   std::unique_ptr<core::RunEnds> run_ends;
   std::unique_ptr<core::ContainerSteps> container_steps;
   std::unique_ptr<core::ContainerView> container_view;
+  std::unique_ptr<core::IdChoice> id_choice;
+  std::unique_ptr<volume::PluginDrivers> volume_plugins;
   std::unique_ptr<core::ContainerLifecycle> container_lifecycle;
   std::unique_ptr<core::ContainerStreams> container_streams;
   std::unique_ptr<core::ContainerFiles> container_files;
@@ -235,6 +244,7 @@ struct Daemon::Parts {
   std::unique_ptr<core::ContainerProber> prober;
   std::unique_ptr<core::HealthMonitor> health_monitor;
   std::unique_ptr<network::Cni> cni;
+  std::unique_ptr<nri::Plugins> nri;  // null: off
   std::unique_ptr<core::PodService> pods;
   std::unique_ptr<core::ExitObserver> exits;
   std::unique_ptr<core::RestartMonitor> restarts;
@@ -257,6 +267,7 @@ struct Daemon::Parts {
   std::unique_ptr<grpc::Server> server;
   std::unique_ptr<api::TtrpcServer> ttrpc_server;
   std::unique_ptr<SocketListener> ttrpc_listener;
+  std::unique_ptr<SocketListener> nri_listener;
   std::unique_ptr<SocketListener> listener;
   std::unique_ptr<api::MetricsServer> metrics_server;
   std::unique_ptr<api::BuildkitDoor> buildkit_door;

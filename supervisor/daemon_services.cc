@@ -8,6 +8,7 @@
 #include "glog/logging.h"
 
 #include "base/clock.h"
+#include "base/errno_status.h"
 #include "base/executor.h"
 #include "base/status_macros.h"
 #include "content-store/local_store.h"
@@ -34,6 +35,7 @@
 #include "supervisor/core/exec_service.h"
 #include "supervisor/core/health_board.h"
 #include "supervisor/core/health_monitor.h"
+#include "supervisor/core/id_choice.h"
 #include "supervisor/core/image_build.h"
 #include "supervisor/core/image_services.h"
 #include "supervisor/core/network_kernel.h"
@@ -46,6 +48,7 @@
 #include "supervisor/core/run_volumes.h"
 #include "supervisor/core/sandbox_service.h"
 #include "supervisor/core/stores.h"
+#include "supervisor/core/subordinate_ids.h"
 #include "supervisor/core/system_service.h"
 #include "supervisor/core/task_service.h"
 #include "supervisor/core/volume_content.h"
@@ -57,6 +60,7 @@
 #include "supervisor/metadata/network_store.h"
 #include "supervisor/metadata/volume_store.h"
 #include "supervisor/network/cni.h"
+#include "supervisor/nri/plugins.h"
 #include "supervisor/oci/host_facts.h"
 #include "supervisor/runtime/bundle.h"
 #include "supervisor/runtime/cgroup_warmer.h"
@@ -65,6 +69,7 @@
 #include "supervisor/runtime/shim_signal.h"
 #include "supervisor/version.h"
 #include "supervisor/volume/local_driver.h"
+#include "supervisor/volume/plugin_driver.h"
 
 namespace gantry {
 namespace {
@@ -76,12 +81,14 @@ constexpr int64_t kBuildCacheBytes = int64_t{20} << 30;
 class ExitsOfContainers : public core::ExitObserver {
  public:
   ExitsOfContainers(core::ContainerRecovery& recovery, core::ExecService& execs,
-                    core::HealthMonitor& health, core::RunEnds& ends)
-      : recovery_(recovery), execs_(execs), health_(health), ends_(ends) {}
+                    core::HealthMonitor& health, core::RunEnds& ends,
+                    const std::unique_ptr<core::PodService>& pods)
+      : recovery_(recovery), execs_(execs), health_(health), ends_(ends), pods_(pods) {}
   void OnExit(const std::string& ns, const core::Process& process) override {
     if (!process.exec_id.empty()) execs_.OnExit(ns, process);
     ends_.NoteEnded(ns, process);  // before the end is settled, which removes the bundle
     recovery_.OnExit(ns, process);
+    if (process.exec_id.empty() && pods_ != nullptr) pods_->OnExit(ns, process.container_id);
   }
   void OnTakenUp(const std::string& ns, const core::Process& process) override {
     const bool paused = process.status == core::ProcessStatus::kPaused;
@@ -94,6 +101,7 @@ class ExitsOfContainers : public core::ExitObserver {
   core::ExecService& execs_;
   core::HealthMonitor& health_;
   core::RunEnds& ends_;
+  const std::unique_ptr<core::PodService>& pods_;
 };
 
 }  // namespace
@@ -133,6 +141,14 @@ absl::Status Daemon::MakeServices(Parts& p) {
   p.image_services = std::make_unique<core::ImageServices>(image_parts);
 
   GANTRY_ASSIGN_OR_RETURN(p.mount_points, core::MountPoints::Open(config.root));
+  // Before anything is made that a daemon with a wrong setting would leave behind.
+  if (!config.userns_remap.empty()) {
+    if (const absl::Status usable = core::RemapOf("/etc", config.userns_remap).status();
+        !usable.ok()) {
+      return WithContext(
+          usable, absl::StrCat("setting user_namespaces.remap = \"", config.userns_remap, "\""));
+    }
+  }
   MakeNetworks(p);
   MakeContainerLife(p);
   MakeContainerUse(p);
@@ -177,19 +193,29 @@ void Daemon::MakeContainerLife(Parts& p) {
   records.state_directory = p.config.state;
   p.container_records = std::make_unique<core::ContainerRecords>(records);
 
+  p.volume_plugins = std::make_unique<volume::PluginDrivers>(
+      volume::PluginPlaces{p.config.volume_plugin_sockets, p.config.volume_plugin_specs});
   core::VolumeService::Parts volumes;
+  volumes.plugins = p.volume_plugins.get();
   volumes.store = p.volume_records.get();
   volumes.local = p.local_volumes.get();
   volumes.containers = p.container_records.get();
   volumes.clock = &p.clock;
   volumes.events = &p.events;
   p.volumes = std::make_unique<core::VolumeService>(volumes);
-  p.run_volumes = std::make_unique<core::RunVolumes>(core::RunVolumes::Parts{
-      p.volume_records.get(), p.local_volumes.get(), p.volumes.get(), p.config.state});
+  p.run_volumes = std::make_unique<core::RunVolumes>(
+      core::RunVolumes::Parts{p.volume_records.get(), p.local_volumes.get(), p.volumes.get(),
+                              p.config.state, p.volume_plugins.get(), p.workers.get()});
   p.volume_content = std::make_unique<core::VolumeContent>(
       core::VolumeContent::Parts{p.volumes.get(), p.run_volumes.get(), p.local_volumes.get()});
-  p.container_volumes = std::make_unique<core::ContainerVolumes>(core::ContainerVolumes::Parts{
-      p.volumes.get(), p.container_records.get(), p.run_volumes.get(), p.config.state});
+  core::IdChoice::Parts ids;
+  ids.remap = p.config.userns_remap;
+  ids.auto_user = p.config.userns_auto_user;
+  ids.in_use = [&p] { return core::IdsInUse(*p.stores, *p.container_records); };
+  p.id_choice = std::make_unique<core::IdChoice>(std::move(ids));
+  p.container_volumes = std::make_unique<core::ContainerVolumes>(
+      core::ContainerVolumes::Parts{p.volumes.get(), p.container_records.get(), p.run_volumes.get(),
+                                    p.config.state, p.id_choice.get()});
 
   core::ContainerRemoval::Parts removal;
   removal.records = p.container_records.get();
@@ -214,6 +240,8 @@ void Daemon::MakeContainerLife(Parts& p) {
   runs.volumes = p.run_volumes.get();
   runs.log_max_size_bytes = p.config.log_max_size_bytes;
   runs.log_max_files = p.config.log_max_files;
+  runs.devices = &p.device_files;
+  runs.generated_files_bytes = p.config.generated_files_bytes;
   p.run_preparer = std::make_unique<core::RunPreparer>(runs);
 
   p.run_ends = std::make_unique<core::RunEnds>(
@@ -225,6 +253,10 @@ void Daemon::MakeContainerLife(Parts& p) {
   steps.removal = p.container_removal.get();
   steps.runs = p.run_preparer.get();
   steps.starts = &p.starts;
+  steps.before_self_removal = [&p](const core::LoadedContainer& loaded,
+                                   const core::Process* ended) {
+    if (p.end_reports) p.end_reports->NoteRemoval(loaded, ended);
+  };
   p.container_steps = std::make_unique<core::ContainerSteps>(steps);
 
   core::ContainerView::Parts view;
@@ -254,6 +286,8 @@ void Daemon::MakeContainerLife(Parts& p) {
   lifecycle.volumes = p.container_volumes.get();
   lifecycle.networks = p.network_places.get();
   lifecycle.default_network = p.config.default_network;
+  lifecycle.devices = &p.device_files;
+  lifecycle.default_pids_limit = p.config.default_pids_limit;
   lifecycle.init_path = FindProgram("", "gantry-init", "shim");
   p.container_lifecycle = std::make_unique<core::ContainerLifecycle>(lifecycle);
 }
@@ -283,15 +317,16 @@ void Daemon::MakeContainerUse(Parts& p) {
   wait.removals = &p.removals;
   p.container_wait = std::make_unique<core::ContainerWait>(wait);
 
-  p.execs = std::make_unique<core::ExecService>(core::ExecService::Parts{
-      p.container_records.get(), p.container_files.get(), p.tasks.get(), &p.host});
+  p.execs = std::make_unique<core::ExecService>(
+      core::ExecService::Parts{p.container_records.get(), p.container_files.get(), p.tasks.get(),
+                               &p.host, &p.clock, p.config.execs_end_with_client});
 
   p.end_reports = std::make_unique<core::EndReports>(
       core::EndReports::Parts{p.container_records.get(), p.container_streams.get(),
                               p.container_files.get(), p.tasks.get(), &p.health, p.run_ends.get()});
-  p.doctor = std::make_unique<core::Doctor>(core::Doctor::Parts{p.stores.get(), p.tasks.get(),
-                                                                p.runtimes.get(), p.config.root,
-                                                                p.config.state, p.config.address});
+  p.doctor = std::make_unique<core::Doctor>(core::Doctor::Parts{
+      p.stores.get(), p.tasks.get(), p.runtimes.get(), p.config.root, p.config.state,
+      p.config.address, p.network_records.get(), p.volume_records.get()});
 
   core::ContainerRecovery::Parts recovery;
   recovery.records = p.container_records.get();
@@ -316,6 +351,12 @@ void Daemon::MakeContainerUse(Parts& p) {
   images.waits = p.container_wait.get();
   images.state_directory = p.config.state;
   images.sync_blobs = [blobs = p.blobs.get()] { return blobs->Sync(); };
+  images.push = &p.image_services->push;
+  images.puller = p.puller.get();
+  images.resolver = p.resolver.get();
+  images.unpacker = p.unpacker.get();
+  images.credentials = p.credentials.get();
+  images.hosts = p.hosts.get();
   p.image_build = std::make_unique<core::ImageBuild>(images);
   p.build_cache = std::make_unique<core::BuildCache>(
       core::BuildCache::Parts{p.stores.get(), p.scheduler.get(), kBuildCacheBytes});
@@ -344,8 +385,10 @@ absl::Status Daemon::MakeSystemService(Parts& p) {
   system_parts.facts.address = config.address;
   system_parts.facts.docker_address = absl::StrJoin(DockerAddresses(config), " ");
   system_parts.facts.default_runtime = config.default_runtime;
+  system_parts.facts.userns_remap = config.userns_remap;
   system_parts.facts.started_at = p.clock.Now();
   p.uuid = system_parts.facts.uuid;
+  system_parts.devices = &p.device_files;
   p.system_service = std::make_unique<core::SystemService>(std::move(system_parts));
   return absl::OkStatus();
 }
@@ -371,6 +414,16 @@ absl::Status Daemon::MakePodService(Parts& p) {
   pods.state_directory = p.config.state;
   pods.init_path = FindProgram("", "gantry-init", "shim");
   pods.cni = p.cni.get();
+  if (p.config.nri_enabled) {
+    nri::Plugins::Options options;
+    options.plugin_directory = p.config.nri_plugin_directory;
+    options.config_directory = p.config.nri_config_directory;
+    options.registration_timeout = p.config.nri_registration_timeout;
+    options.request_timeout = p.config.nri_request_timeout;
+    options.runtime_version = kVersion;
+    p.nri = std::make_unique<nri::Plugins>(options);
+    pods.plugins = p.nri.get();
+  }
   p.pods = std::make_unique<core::PodService>(pods);
   return absl::OkStatus();
 }
@@ -391,7 +444,7 @@ void Daemon::MakeHealthMonitor(Parts& p) {
   };
   p.health_monitor = std::make_unique<core::HealthMonitor>(std::move(health_parts));
   p.exits = std::make_unique<ExitsOfContainers>(*p.container_recovery, *p.execs, *p.health_monitor,
-                                                *p.run_ends);
+                                                *p.run_ends, p.pods);
   p.tasks->SetExitObserver(p.exits.get());
 }
 

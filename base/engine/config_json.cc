@@ -11,6 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
+#include "base/engine/device_request.h"
 #include "base/engine/field_reader.h"
 #include "base/engine/network_request_json.h"
 #include "base/engine/value_syntax.h"
@@ -382,9 +383,8 @@ void ReadHostConfig(FieldReader in, v1::ContainerConfig& out) {
   const std::string isolation = in.String("Isolation");
   if (!isolation.empty() && isolation != "default")
     in.Refuse("Isolation", absl::StrCat("\"", isolation, "\" does not exist on Linux"));
-  if (const Value* requests = in.Find("DeviceRequests");
-      requests != nullptr && requests->is_list() && !requests->list().empty())
-    in.Refuse("DeviceRequests", "are not supported; give the devices themselves");
+  in.EachObject("DeviceRequests",
+                [&](FieldReader& entry) { ReadDeviceRequest(entry, *out.add_device_requests()); });
   ReadResources(in, *out.mutable_resources());
 }
 

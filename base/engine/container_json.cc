@@ -37,6 +37,31 @@ Value Ports(const v1::ContainerSummary& container) {
   return ports;
 }
 
+// What a list says of an endpoint: where it is, and of what was asked for the addresses only.
+Value ListedEndpoint(const v1::NetworkEndpoint& e, const v1::NetworkAttachment* asked,
+                     const SummaryFields& fields) {
+  static const auto* const nothing = new v1::NetworkAttachment;
+  const v1::NetworkAttachment& wish = asked == nullptr ? *nothing : *asked;
+  Value addresses;
+  if (!wish.ipv4_address().empty()) addresses.Set("IPv4Address", wish.ipv4_address());
+  if (!wish.ipv6_address().empty()) addresses.Set("IPv6Address", wish.ipv6_address());
+  Value entry = Value::EmptyObject();
+  entry.Set("IPAMConfig", std::move(addresses));
+  for (const char* name : {"Links", "Aliases", "DriverOpts"}) entry.Set(name, Value());
+  if (fields.gateway_priority) entry.Set("GwPriority", wish.gateway_priority());
+  entry.Set("NetworkID", e.network_id());
+  entry.Set("EndpointID", e.endpoint_id());
+  entry.Set("Gateway", e.gateway());
+  entry.Set("IPAddress", e.ip_address());
+  entry.Set("IPPrefixLen", e.ip_prefix_len());
+  entry.Set("IPv6Gateway", e.ipv6_gateway());
+  entry.Set("GlobalIPv6Address", e.global_ipv6_address());
+  entry.Set("GlobalIPv6PrefixLen", e.global_ipv6_prefix_len());
+  entry.Set("MacAddress", e.mac_address());
+  if (fields.dns_names) entry.Set("DNSNames", Value());
+  return entry;
+}
+
 // Go's io/fs.FileMode of a Linux mode.
 uint32_t GoFileMode(uint32_t mode) {
   uint32_t out = mode & 0777;
@@ -148,7 +173,7 @@ uint64_t ChargedMemory(const v1::ContainerStats& stats, bool* cgroup_v1) {
 
 Value ContainerSummaryDocument(const v1::ContainerSummary& container,
                                const std::map<std::string, std::string>& network_ids,
-                               absl::Time now) {
+                               absl::Time now, const SummaryFields& fields) {
   Value out = Value::EmptyObject();
   out.Set("Id", container.id());
   Value names = Value::EmptyList();
@@ -156,6 +181,8 @@ Value ContainerSummaryDocument(const v1::ContainerSummary& container,
   out.Set("Names", std::move(names));
   out.Set("Image", container.image());
   out.Set("ImageID", container.image_id());
+  if (fields.image_manifest && container.has_image_manifest())
+    out.Set("ImageManifestDescriptor", ManifestDocument(container.image_manifest()));
   out.Set("Command", CommandText(container));
   out.Set("Created", container.created_at().seconds());
   out.Set("Ports", Ports(container));
@@ -168,16 +195,28 @@ Value ContainerSummaryDocument(const v1::ContainerSummary& container,
   out.Set("Status", StatusText(container, now));
   Value host = Value::EmptyObject();
   host.Set("NetworkMode", container.network_mode());
+  if (fields.annotations && !container.annotations().empty())
+    host.Set("Annotations", Value::StringMap(container.annotations()));
   out.Set("HostConfig", std::move(host));
   Value networks = Value::EmptyObject();
-  for (const v1::NetworkEndpoint& endpoint : container.endpoints())
-    networks.Set(endpoint.network(), EndpointDocument(endpoint));
+  const auto asked = [&container](const std::string& name,
+                                  const std::string& id) -> const v1::NetworkAttachment* {
+    for (const v1::NetworkAttachment& one : container.attachments()) {
+      if (one.network() == name || (!id.empty() && one.network() == id)) return &one;
+    }
+    return nullptr;
+  };
+  for (const v1::NetworkEndpoint& endpoint : container.endpoints()) {
+    networks.Set(
+        endpoint.network(),
+        ListedEndpoint(endpoint, asked(endpoint.network(), endpoint.network_id()), fields));
+  }
   for (const std::string& network : container.networks()) {
     if (networks.Find(network) != nullptr) continue;
     v1::NetworkEndpoint endpoint;
     const auto id = network_ids.find(network);
     if (id != network_ids.end()) endpoint.set_network_id(id->second);
-    networks.Set(network, EndpointDocument(endpoint));
+    networks.Set(network, ListedEndpoint(endpoint, asked(network, endpoint.network_id()), fields));
   }
   Value settings = Value::EmptyObject();
   settings.Set("Networks", std::move(networks));

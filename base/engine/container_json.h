@@ -24,11 +24,20 @@ class TopResponse;
 
 namespace gantry::engine {
 
+// Which fields of a list's element there are: not all versions of the API have these. Left out
+// while they are made, because to take them out of a thousand documents again costs more than these.
+struct SummaryFields {
+  bool image_manifest = true;
+  bool annotations = true;
+  bool dns_names = true;
+  bool gateway_priority = true;
+};
+
 // An element of GET /containers/json. `network_ids` are the ids of networks by their names, for those
 // of a container that has no place in them now.
 Value ContainerSummaryDocument(const v1::ContainerSummary& container,
                                const std::map<std::string, std::string>& network_ids,
-                               absl::Time now);
+                               absl::Time now, const SummaryFields& fields = {});
 // GET /containers/{id}/top.
 Value TopDocument(const v1::TopResponse& top);
 // GET /containers/{id}/changes: null when there is none.

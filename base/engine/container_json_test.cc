@@ -50,7 +50,7 @@ TEST(ContainerJsonTest, AListEntryHasDockersFields) {
       R"("Type":"tcp"},{"PrivatePort":443,"Type":"tcp"}],"Labels":{"k":"v"},"State":"running",)"
       R"("Status":"Up About a minute","HostConfig":{"NetworkMode":"front"},"NetworkSettings":)"
       R"({"Networks":{"front":{"IPAMConfig":null,"Links":null,"Aliases":null,"DriverOpts":null,)"
-      R"("NetworkID":"n1","EndpointID":"","Gateway":"","IPAddress":"","IPPrefixLen":0,)"
+      R"("GwPriority":0,"NetworkID":"n1","EndpointID":"","Gateway":"","IPAddress":"","IPPrefixLen":0,)"
       R"("IPv6Gateway":"","GlobalIPv6Address":"","GlobalIPv6PrefixLen":0,"MacAddress":"",)"
       R"("DNSNames":null}}},"Mounts":[]})");
 }
@@ -72,6 +72,33 @@ TEST(ContainerJsonTest, AListEntryHasTheAddressesOfARunningContainer) {
   EXPECT_THAT(text, HasSubstr(R"("NetworkID":"n1","EndpointID":"e1","Gateway":"",)"
                               R"("IPAddress":"10.0.0.2","IPPrefixLen":16)"));
   EXPECT_THAT(text, HasSubstr(R"("NetworkID":"n2","EndpointID":"","Gateway":"")"));
+}
+
+TEST(ContainerJsonTest, AListEntryHasWhatWasAskedForAndItsManifestUnlessTheVersionHasNot) {
+  v1::ContainerSummary container;
+  container.add_networks("front");
+  v1::NetworkAttachment* asked = container.add_attachments();
+  asked->set_network("front");
+  asked->set_ipv4_address("10.0.0.9");
+  asked->set_gateway_priority(7);
+  asked->add_aliases("a");
+  (*container.mutable_annotations())["k"] = "v";
+  container.mutable_image_manifest()->set_media_type("m");
+  container.mutable_image_manifest()->set_digest("sha256:01");
+  container.mutable_image_manifest()->set_size_bytes(5);
+  container.mutable_image_manifest()->set_platform("linux/arm64/v8");
+  const std::string text = ContainerSummaryDocument(container, {}, absl::Now()).ToJson();
+  EXPECT_THAT(text, HasSubstr(R"("IPAMConfig":{"IPv4Address":"10.0.0.9"},"Links":null,)"
+                              R"("Aliases":null,"DriverOpts":null,"GwPriority":7,)"));
+  EXPECT_THAT(text, HasSubstr(R"("HostConfig":{"NetworkMode":"","Annotations":{"k":"v"}})"));
+  EXPECT_THAT(text, HasSubstr(R"("ImageManifestDescriptor":{"mediaType":"m","digest":"sha256:01",)"
+                              R"("size":5,"platform":{"architecture":"arm64","os":"linux",)"
+                              R"("variant":"v8"}})"));
+  SummaryFields none;
+  none.image_manifest = none.annotations = none.dns_names = none.gateway_priority = false;
+  const std::string older = ContainerSummaryDocument(container, {}, absl::Now(), none).ToJson();
+  for (const char* key : {"ImageManifestDescriptor", "Annotations", "DNSNames", "GwPriority"})
+    EXPECT_EQ(older.find(key), std::string::npos) << key;
 }
 
 TEST(ContainerJsonTest, ModesOfPathsHaveGosBits) {

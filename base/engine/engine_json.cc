@@ -12,6 +12,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 
+#include "base/engine/device_request.h"
 #include "base/engine/proto_time.h"
 #include "base/engine/state_words.h"
 #include "base/engine/units.h"
@@ -191,7 +192,10 @@ Value HostConfig(const v1::ContainerDetails& container) {
       if (mount.read_only()) options.push_back("ro");
       if (!mount.propagation().empty()) options.push_back(mount.propagation());
       if (mount.no_copy()) options.push_back("nocopy");
-      options.insert(options.end(), mount.options().begin(), mount.options().end());
+      for (const std::string& option : mount.options()) {
+        // Of a volume it is the daemon's word.
+        if (option != "idmap" || mount.type() == v1::Mount::BIND) options.push_back(option);
+      }
       binds.Append(absl::StrCat(mount.source(), ":", mount.target(), options.empty() ? "" : ":",
                                 absl::StrJoin(options, ",")));
       continue;
@@ -279,7 +283,7 @@ Value HostConfig(const v1::ContainerDetails& container) {
   }
   host.Set("Devices", std::move(devices));
   host.Set("DeviceCgroupRules", ListOrNull(r.device_cgroup_rules()));
-  host.Set("DeviceRequests", Value());
+  host.Set("DeviceRequests", DeviceRequestsDocument(config));
   host.Set("MemoryReservation", r.memory_reservation_bytes());
   host.Set("MemorySwap", r.memory_swap_bytes());
   host.Set("MemorySwappiness", r.has_memory_swappiness() ? Value(r.memory_swappiness()) : Value());
@@ -484,6 +488,21 @@ Value MountPointsDocument(const v1::ContainerSummary& container) {
   return mounts;
 }
 
+Value ManifestDocument(const v1::ImageManifest& manifest) {
+  Value out = Value::EmptyObject();
+  out.Set("mediaType", manifest.media_type());
+  out.Set("digest", manifest.digest());
+  out.Set("size", manifest.size_bytes());
+  const std::vector<std::string> parts = absl::StrSplit(manifest.platform(), '/');
+  if (parts.size() < 2) return out;
+  Value platform = Value::EmptyObject();
+  platform.Set("architecture", parts[1]);
+  platform.Set("os", parts[0]);
+  if (parts.size() > 2) platform.Set("variant", parts[2]);
+  out.Set("platform", std::move(platform));
+  return out;
+}
+
 Value ContainerDocument(const v1::ContainerDetails& container) {
   const v1::ContainerSummary& c = container.summary();
   Value out = Value::EmptyObject();
@@ -545,6 +564,8 @@ Value ContainerDocument(const v1::ContainerDetails& container) {
   out.Set("Mounts", MountPointsDocument(c));
   out.Set("Config", ConfigDocument(container));
   out.Set("NetworkSettings", NetworkSettings(container));
+  if (c.has_image_manifest())
+    out.Set("ImageManifestDescriptor", ManifestDocument(c.image_manifest()));
   Value gantry = Value::EmptyObject();
   gantry.Set("Bundle", container.bundle_path());
   gantry.Set("CgroupPath", container.cgroup_path());

@@ -9,6 +9,7 @@ class ContainerDetails;
 class ContainerSummary;
 class Event;
 class ImageDetails;
+class ImageManifest;
 class NetworkAttachment;
 class NetworkEndpoint;
 }  // namespace gantry::v1
@@ -24,6 +25,8 @@ Value ImageDocument(const v1::ImageDetails& image);
 Value EndpointDocument(const v1::NetworkEndpoint& endpoint,
                        const v1::NetworkAttachment* asked = nullptr);
 Value MountPointsDocument(const v1::ContainerSummary& container);
+// The descriptor of the manifest behind a container.
+Value ManifestDocument(const v1::ImageManifest& manifest);
 
 // An event as JSON, as `docker events --format json`.
 Value EventDocument(const v1::Event& event);

@@ -46,9 +46,11 @@ Value Registries() {
   return out;
 }
 
-Value Plugins() {
+Value Plugins(const v1::InfoResponse& info) {
   Value out = Value::EmptyObject();
-  out.Set("Volume", Value::EmptyList());
+  Value volumes = Value::EmptyList();
+  for (const std::string& driver : info.volume_drivers()) volumes.Append(driver);
+  out.Set("Volume", std::move(volumes));
   out.Set("Network", Words({"bridge", "host", "null"}));
   out.Set("Authorization", Value());
   out.Set("Log", Words({"fluentd", "journald", "json-file", "local", "none", "syslog"}));
@@ -88,7 +90,7 @@ Value InfoDocument(const v1::InfoResponse& info) {
     status.Append(std::move(pair));
   }
   out.Set("DriverStatus", std::move(status));
-  out.Set("Plugins", Plugins());
+  out.Set("Plugins", Plugins(info));
   out.Set("MemoryLimit", info.memory_limit());
   out.Set("SwapLimit", info.swap_limit());
   out.Set("CpuCfsPeriod", info.cpu_quota());  // one kernel option for both
@@ -138,7 +140,17 @@ Value InfoDocument(const v1::InfoResponse& info) {
   out.Set("RuncCommit", UnknownCommit());
   out.Set("InitCommit", UnknownCommit());
   out.Set("SecurityOptions", Value::StringRange(info.security_options()));
-  out.Set("CDISpecDirs", Value::EmptyList());
+  out.Set("CDISpecDirs", Value::StringRange(info.cdi_spec_dirs()));
+  if (!info.discovered_devices().empty()) {
+    Value devices = Value::EmptyList();
+    for (const auto& device : info.discovered_devices()) {
+      Value entry = Value::EmptyObject();
+      entry.Set("Source", device.source());
+      entry.Set("ID", device.id());
+      devices.Append(std::move(entry));
+    }
+    out.Set("DiscoveredDevices", std::move(devices));
+  }
   out.Set("Warnings", ListOrNull(info.warnings()));
   // Ours.
   out.Set("CgroupControllers", Value::StringRange(info.cgroup_controllers()));

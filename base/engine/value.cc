@@ -29,6 +29,39 @@ std::string FormatDouble(double v) {
   return absl::StrFormat("%.17g", v);
 }
 
+// Most texts need no escape: what lies between two of them is taken over as a whole.
+void AppendQuoted(absl::string_view text, std::string* out) {
+  out->push_back('"');
+  size_t from = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (static_cast<unsigned char>(c) >= 0x20 && c != '"' && c != '\\') continue;
+    out->append(text.data() + from, i - from);
+    from = i + 1;
+    switch (c) {
+      case '"':
+        out->append("\\\"");
+        break;
+      case '\\':
+        out->append("\\\\");
+        break;
+      case '\n':
+        out->append("\\n");
+        break;
+      case '\r':
+        out->append("\\r");
+        break;
+      case '\t':
+        out->append("\\t");
+        break;
+      default:
+        absl::StrAppendFormat(out, "\\u%04x", static_cast<unsigned>(c));
+    }
+  }
+  out->append(text.data() + from, text.size() - from);
+  out->push_back('"');
+}
+
 // Builds a value from nlohmann's parser events.
 class ValueBuilder final : public nlohmann::json_sax<nlohmann::json> {
  public:
@@ -225,7 +258,7 @@ void Value::AppendJson(int indent, int depth, std::string* out) const {
   if (is_null()) {
     out->append("null");
   } else if (is_string()) {
-    out->append(JsonQuote(string()));
+    AppendQuoted(string(), out);
   } else if (is_list()) {
     out->push_back('[');
     bool first = true;
@@ -244,7 +277,7 @@ void Value::AppendJson(int indent, int depth, std::string* out) const {
       if (!first) out->push_back(',');
       first = false;
       newline(depth + 1);
-      out->append(JsonQuote(key));
+      AppendQuoted(key, out);
       out->append(indent > 0 ? ": " : ":");
       v.AppendJson(indent, depth + 1, out);
     }
@@ -277,33 +310,8 @@ absl::StatusOr<Value> Value::FromJson(absl::string_view text, SameKeys same_keys
 }
 
 std::string JsonQuote(absl::string_view text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    switch (c) {
-      case '"':
-        out += "\\\"";
-        break;
-      case '\\':
-        out += "\\\\";
-        break;
-      case '\n':
-        out += "\\n";
-        break;
-      case '\r':
-        out += "\\r";
-        break;
-      case '\t':
-        out += "\\t";
-        break;
-      default:
-        if (static_cast<unsigned char>(c) < 0x20) {
-          out += absl::StrFormat("\\u%04x", static_cast<unsigned>(c));
-        } else {
-          out.push_back(c);
-        }
-    }
-  }
-  out.push_back('"');
+  std::string out;
+  AppendQuoted(text, &out);
   return out;
 }
 

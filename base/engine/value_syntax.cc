@@ -51,6 +51,8 @@ absl::Status ApplyVolumeOption(absl::string_view option, v1::Mount* mount) {
     if (option == "z" || option == "Z") mount->add_options(std::string(option));
   } else if (option == "nocopy") {
     mount->set_no_copy(true);
+  } else if (option == "idmap") {
+    mount->add_options("idmap");
   } else if (IsPropagation(option)) {
     mount->set_propagation(std::string(option));
   } else {

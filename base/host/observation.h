@@ -15,6 +15,7 @@ struct Space {
   std::string type = "ext4";
   bool read_only = false;
   bool noexec = false, nosuid = false, nodev = false;
+  bool project_quotas = true;
   uint64_t total_bytes = uint64_t{100} << 30;
   uint64_t free_bytes = uint64_t{50} << 30;
   uint64_t total_inodes = 1000000;  // 0: the file system does not count them

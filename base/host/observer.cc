@@ -246,6 +246,10 @@ void LookAtMount(const Tree& tree, Space& space) {
     space.noexec = options.contains("noexec");
     space.nosuid = options.contains("nosuid");
     space.nodev = options.contains("nodev");
+    // The options of the file system stand last: "ext4 /dev/vda1 rw,prjquota".
+    const std::set<absl::string_view> of_file_system =
+        absl::StrSplit(right.size() > 2 ? right[2] : "", ',');
+    space.project_quotas = of_file_system.contains("prjquota") || of_file_system.contains("pquota");
   }
 }
 
@@ -301,6 +305,8 @@ Observation Observe(const Places& places) {
     std::optional<Space> space = LookAtSpace(tree, path);
     if (space.has_value()) seen.spaces.push_back(*std::move(space));
   }
+  if (!places.root_directory.empty() && !seen.spaces.empty())
+    seen.project_quotas = seen.spaces[0].project_quotas;
   if (!places.state_directory.empty() && seen.spaces.size() == 2)
     seen.state_survives_reboot = seen.spaces[1].type != "tmpfs";
   struct stat info;

@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -128,9 +129,8 @@ class Extractor {
       const UniqueFd above = Open(done, O_PATH | O_DIRECTORY);
       if (!above.valid()) return OpenError(done);
       if (mkdirat(above.get(), parts[i].c_str(), 0755) == 0) {
-        if (options_.owner == ExtractOptions::Owner::kRoot &&
-            fchownat(above.get(), parts[i].c_str(), 0, 0, AT_SYMLINK_NOFOLLOW) != 0)
-          return ErrnoToStatus(errno, "chown");
+        if (options_.owner == ExtractOptions::Owner::kRoot)
+          GANTRY_RETURN_IF_ERROR(ChangeOwner(above.get(), parts[i], 0, 0));
       } else if (errno != EEXIST) {
         return ErrnoToStatus(errno, absl::StrCat("make directory ", path));
       }
@@ -250,8 +250,22 @@ class Extractor {
   absl::Status SetOwner(int parent, const std::string& name, const TarEntry& entry) const {
     if (options_.owner == ExtractOptions::Owner::kCaller) return absl::OkStatus();
     const bool kept = options_.owner == ExtractOptions::Owner::kArchive;
-    if (fchownat(parent, name.c_str(), kept ? entry.uid : 0, kept ? entry.gid : 0,
-                 AT_SYMLINK_NOFOLLOW) != 0)
+    return ChangeOwner(parent, name, kept ? entry.uid : 0, kept ? entry.gid : 0);
+  }
+
+  absl::Status ChangeOwner(int parent, const std::string& name, uint32_t uid, uint32_t gid) const {
+    if (!options_.ids.empty()) {
+      const std::optional<uint32_t> user = HostIdOf(options_.ids.uids, uid);
+      const std::optional<uint32_t> group = HostIdOf(options_.ids.gids, gid);
+      if (!user.has_value() || !group.has_value()) {
+        return absl::OutOfRangeError(absl::StrCat("owner ", uid, ":", gid,
+                                                  ": the container's user namespace has no such "
+                                                  "id"));
+      }
+      uid = *user;
+      gid = *group;
+    }
+    if (fchownat(parent, name.c_str(), uid, gid, AT_SYMLINK_NOFOLLOW) != 0)
       return ErrnoToStatus(errno, "chown");
     return absl::OkStatus();
   }

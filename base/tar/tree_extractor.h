@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 
 #include "base/byte_stream.h"
+#include "base/id_map.h"
 #include "base/tar/reader.h"
 
 namespace gantry {
@@ -38,6 +39,9 @@ struct ExtractOptions {
   CancelToken* cancel = nullptr;  // checked between pieces; may be null
   int max_depth = 256;
   TarLimits limits = {};
+  // The archive has the ids of a user namespace, the files get the host's of these. The caller's
+  // thread has to make files as the namespace's root (base/user_namespace.h).
+  IdMaps ids = {};
 };
 
 // Unpacks into an open directory (O_PATH will do) and reads `archive` to its end. Returns the
@@ -46,6 +50,7 @@ struct ExtractOptions {
 //   kDataLoss            the archive is cut short
 //   kFailedPrecondition  an entry lies behind a symlink, or see no_overwrite_dir_non_dir
 //   kResourceExhausted   a limit, or the disk is full
+//   kOutOfRange          an owner that the user namespace does not have
 absl::StatusOr<int64_t> ExtractTree(ByteSource& archive, int directory,
                                     const ExtractOptions& options);
 

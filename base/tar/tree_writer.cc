@@ -82,8 +82,8 @@ absl::Status TreeWriter::AddAt(int directory, const std::string& name, const std
   TarEntry entry;
   entry.path = path;
   entry.mode = info.st_mode & 07777;
-  entry.uid = info.st_uid;
-  entry.gid = info.st_gid;
+  entry.uid = ContainerIdOf(options_.ids.uids, info.st_uid).value_or(info.st_uid);
+  entry.gid = ContainerIdOf(options_.ids.gids, info.st_gid).value_or(info.st_gid);
   entry.mtime = {info.st_mtim.tv_sec, static_cast<int32_t>(info.st_mtim.tv_nsec)};
   if (!S_ISDIR(info.st_mode) && !S_ISSOCK(info.st_mode) && info.st_nlink > 1) {
     const auto [it, first] = linked_.emplace(std::make_pair(info.st_dev, info.st_ino), path);

@@ -18,6 +18,7 @@
 
 #include "absl/status/status.h"
 
+#include "base/id_map.h"
 #include "base/tar/entry.h"
 #include "base/tar/writer.h"
 #include "base/unique_fd.h"
@@ -31,6 +32,9 @@ struct TreeWriterOptions {
   // Directories on other file systems are written as empty ones.
   bool one_file_system = false;
   int max_depth = 256;
+  // The tree is seen with the host's ids of a user namespace; the archive gets the ids inside. Ids
+  // that have none stay as they are.
+  IdMaps ids = {};
 };
 
 class TreeWriter {

@@ -1,14 +1,17 @@
-// Spans sent to a collector as OTLP over HTTP, JSON encoded.
+// Spans sent to a collector as OTLP over HTTP or HTTPS.
 //
 // Switched on by OpenTelemetry's variables and off without them:
 //   OTEL_EXPORTER_OTLP_TRACES_ENDPOINT        the whole URL; else
 //   OTEL_EXPORTER_OTLP_ENDPOINT               a URL, to which /v1/traces is appended
-//   OTEL_EXPORTER_OTLP_TRACES_HEADERS, OTEL_EXPORTER_OTLP_HEADERS    "name=value,..."
+//   OTEL_EXPORTER_OTLP_PROTOCOL               http/protobuf, which is the default, or http/json
+//   OTEL_EXPORTER_OTLP_HEADERS                "name=value,..."
+//   OTEL_EXPORTER_OTLP_CERTIFICATE            PEM file of the authorities that are trusted; the
+//                                             system's without it
+//   OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE, OTEL_EXPORTER_OTLP_CLIENT_KEY    PEM files
 //   OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES
 //   OTEL_TRACES_EXPORTER=none, OTEL_SDK_DISABLED=true                off
-// Only http:// URLs: a collector elsewhere is reached through one on this host.
-// Spec: OpenTelemetry's OTLP 1.x, "OTLP/HTTP" and "JSON Protobuf Encoding"; its environment
-// variables.
+// Each of the OTLP ones exists with TRACES_ before its last part too, which comes first.
+// Spec: OpenTelemetry's OTLP 1.x, "OTLP/HTTP"; its environment variables.
 #ifndef GANTRY_BASE_TRACE_OTLP_H_
 #define GANTRY_BASE_TRACE_OTLP_H_
 
@@ -30,9 +33,16 @@ namespace gantry::trace {
 using Pairs = std::vector<std::pair<std::string, std::string>>;
 
 struct OtlpTarget {
+  enum class Encoding { kProtobuf, kJson };
+
   std::string host;
   std::string port;
   std::string path;
+  Encoding encoding = Encoding::kProtobuf;
+  bool tls = false;
+  std::string ca_file;           // "": the authorities that the system trusts
+  std::string certificate_file;  // our own, where the collector asks for one; "": none
+  std::string key_file;
   Pairs headers;
   std::string service;  // service.name of spans that name none
   Pairs resource;       // further attributes of the process
@@ -43,11 +53,9 @@ struct OtlpTarget {
 absl::StatusOr<std::optional<OtlpTarget>> TargetFromEnvironment(
     const std::function<std::string(const std::string&)>& variable, absl::string_view service);
 
-// The body of one request.
-std::string OtlpJson(const OtlpTarget& target, const std::vector<Span>& spans);
-
 // Sends them and waits for the answer, `limit` at most, and not once `stop` is readable (-1: no
-// such descriptor). Looking up a name may take longer.
+// such descriptor). Looking up a name may take longer. kFailedPrecondition: the collector's
+// certificate is not trusted, or a file of ours cannot be used.
 absl::Status SendSpans(const OtlpTarget& target, const std::vector<Span>& spans,
                        absl::Duration limit, int stop = -1);
 

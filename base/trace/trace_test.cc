@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
@@ -17,6 +18,7 @@
 #include "nlohmann/json.hpp"
 
 #include "base/trace/otlp.h"
+#include "base/trace/otlp_body.h"
 #include "base/trace/span.h"
 #include "base/trace/span_exporter.h"
 #include "base/unique_fd.h"
@@ -110,19 +112,27 @@ TEST(OtlpTest, VariablesSayWhere) {
 
 TEST(OtlpTest, WhatCannotBeDoneIsSaid) {
   for (const auto& [name, value] :
-       std::map<std::string, std::string>{{"OTEL_EXPORTER_OTLP_ENDPOINT", "https://c:4318"},
+       std::map<std::string, std::string>{{"OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://c:4318"},
                                           {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://:1/"}}) {
     const absl::Status status =
         TargetFromEnvironment(Environment({{name, value}}), "gantryd").status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << value;
     EXPECT_THAT(std::string(status.message()), HasSubstr(name));
   }
-  EXPECT_EQ(TargetFromEnvironment(Environment({{"OTEL_EXPORTER_OTLP_ENDPOINT", "http://c"},
-                                               {"OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"}}),
-                                  "gantryd")
-                .status()
-                .code(),
-            absl::StatusCode::kInvalidArgument);
+  for (const char* protocol : {"grpc", "carrier-pigeon"}) {
+    const absl::Status status =
+        TargetFromEnvironment(Environment({{"OTEL_EXPORTER_OTLP_ENDPOINT", "http://c"},
+                                           {"OTEL_EXPORTER_OTLP_PROTOCOL", protocol}}),
+                              "gantryd")
+            .status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << protocol;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("http/protobuf"));
+  }
+  EXPECT_FALSE(
+      TargetFromEnvironment(Environment({{"OTEL_EXPORTER_OTLP_ENDPOINT", "https://c"},
+                                         {"OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "/c.pem"}}),
+                            "gantryd")
+          .ok());
   EXPECT_FALSE(TargetFromEnvironment(Environment({{"OTEL_EXPORTER_OTLP_ENDPOINT", "http://c"},
                                                   {"OTEL_EXPORTER_OTLP_HEADERS", "a=b%0d%0aX: y"}}),
                                      "gantryd")
@@ -164,6 +174,45 @@ TEST(OtlpTest, ABodyIsWhatCollectorsRead) {
   EXPECT_EQ(span["status"]["code"], 2);
 }
 
+TEST(OtlpTest, TlsAndEncodingAreChosenByVariables) {
+  const OtlpTarget plain =
+      TargetFromEnvironment(Environment({{"OTEL_EXPORTER_OTLP_ENDPOINT", "http://c"}}), "x")
+          .value()
+          .value();
+  EXPECT_FALSE(plain.tls);
+  EXPECT_EQ(plain.encoding, OtlpTarget::Encoding::kProtobuf);
+  const OtlpTarget target =
+      TargetFromEnvironment(Environment({{"OTEL_EXPORTER_OTLP_ENDPOINT", "https://c"},
+                                         {"OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"},
+                                         {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json"},
+                                         {"OTEL_EXPORTER_OTLP_CERTIFICATE", "/ca.pem"},
+                                         {"OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "/c.pem"},
+                                         {"OTEL_EXPORTER_OTLP_CLIENT_KEY", "/k.pem"}}),
+                            "x")
+          .value()
+          .value();
+  EXPECT_TRUE(target.tls);
+  EXPECT_EQ(target.port, "443");
+  EXPECT_EQ(target.encoding, OtlpTarget::Encoding::kJson);
+  EXPECT_EQ(target.ca_file, "/ca.pem");
+  EXPECT_EQ(target.certificate_file, "/c.pem");
+  EXPECT_EQ(target.key_file, "/k.pem");
+}
+
+// The bytes are protoc's, of the same message in its text form.
+TEST(OtlpTest, AProtobufBodyIsWhatProtocWrites) {
+  OtlpTarget target;
+  target.service = "gantryd";
+  Span span = Example("create");
+  span.failed = true;
+  span.error = "no";
+  EXPECT_EQ(absl::BytesToHexString(OtlpProtobuf(target, {span})),
+            "0a8b010a1b0a190a0c736572766963652e6e616d6512090a0767616e74727964126c0a080a0667616e74"
+            "727912600a100af7651916cd43dd8448eb211c80319c1208b7ad6b7169203331220800f067aa0ba902b7"
+            "2a0663726561746530023901002a36fe9c97174181844836fe9c97174a140a0a7270632e73797374656d"
+            "12060a04677270637a0612026e6f1802");
+}
+
 // Takes requests and answers each with `status`; "" never answers.
 class Collector {
  public:
@@ -179,6 +228,7 @@ class Collector {
     target_.host = "127.0.0.1";
     target_.port = absl::StrCat(ntohs(address.sin_port));
     target_.path = "/v1/traces";
+    target_.encoding = OtlpTarget::Encoding::kJson;
     target_.headers = {{"api-key", "secret"}};
     target_.service = "gantryd";
     thread_ = std::thread([this] { Run(); });

@@ -2,15 +2,55 @@
 
 #include <errno.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <cstring>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+
+#include "base/errno_status.h"
 #include "base/file.h"
 
 namespace gantry::ctl {
+
+absl::StatusOr<std::map<std::string, std::string>> FindAgents(
+    Context& context, const std::vector<std::string>& flags,
+    std::vector<std::unique_ptr<KeyAgent>>& own) {
+  std::map<std::string, std::string> sockets;
+  for (const std::string& text : flags) {
+    const size_t equals = text.find('=');
+    const std::string id = text.substr(0, equals);
+    const std::string place = equals == std::string::npos ? context.Environment("SSH_AUTH_SOCK")
+                                                          : text.substr(equals + 1);
+    if (place.empty())
+      return absl::FailedPreconditionError(
+          absl::StrCat("--ssh ", text, ": SSH_AUTH_SOCK is not set; start an agent, or name a key ",
+                       "file, --ssh ", id.empty() ? "default" : id, "=FILE"));
+    const std::vector<std::string> paths = absl::StrSplit(place, ',', absl::SkipEmpty());
+    bool socket = false;
+    for (const std::string& path : paths) {
+      struct stat info;
+      if (stat(path.c_str(), &info) != 0) return ErrnoToStatus(errno, absl::StrCat("--ssh ", text));
+      socket = S_ISSOCK(info.st_mode);
+      if ((socket && paths.size() > 1) || (!socket && !S_ISREG(info.st_mode)))
+        return absl::InvalidArgumentError(absl::StrCat(
+            "--ssh ", text, ": name the socket of one agent, or files that hold keys"));
+    }
+    if (socket) {
+      sockets[id] = place;
+      continue;
+    }
+    absl::StatusOr<std::unique_ptr<KeyAgent>> agent = KeyAgent::Start(paths);
+    if (!agent.ok()) return WithContext(agent.status(), absl::StrCat("--ssh ", text));
+    sockets[id] = (*agent)->socket();
+    own.push_back(*std::move(agent));
+  }
+  return sockets;
+}
 
 BuildAgents::~BuildAgents() {
   for (auto& [number, connection] : connections_) {

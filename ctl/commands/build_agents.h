@@ -1,5 +1,5 @@
-// Connections of a build to SSH agents of this machine: the daemon asks for them, bytes go both ways
-// over the build's stream.
+// Connections of a build to SSH agents of this machine: the daemon asks for them, bytes go both
+// ways over the build's stream.
 //
 // Take() on one thread; what agents answer is written by a thread for each connection. All end with
 // the object.
@@ -9,13 +9,26 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <thread>
+#include <vector>
+
+#include "absl/status/statusor.h"
 
 #include "base/unique_fd.h"
+#include "ctl/commands/key_agent.h"
+#include "ctl/verb.h"
 #include "proto/gantry/v1/builds.pb.h"
 
 namespace gantry::ctl {
+
+// The sockets of the agents that --ssh names, by id: "default", "ID=SOCKET" or "ID=KEYFILE,...",
+// whose agents go to `own`. kFailedPrecondition: there is no agent; kInvalidArgument: neither a
+// socket nor a key.
+absl::StatusOr<std::map<std::string, std::string>> FindAgents(
+    Context& context, const std::vector<std::string>& flags,
+    std::vector<std::unique_ptr<KeyAgent>>& own);
 
 class BuildAgents {
  public:

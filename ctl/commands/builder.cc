@@ -68,6 +68,21 @@ class UsageAction final : public Action {
   bool quiet_ = false;
 };
 
+}  // namespace
+
+absl::StatusOr<int64_t> PruneBuildCache(Context& context, const v1::PruneBuildCacheRequest& request,
+                                        absl::string_view title) {
+  GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
+  v1::PruneBuildCacheResponse response;
+  GANTRY_RETURN_IF_ERROR(client->Call(request, &response));
+  if (!response.removed().empty()) context.Out(absl::StrCat(title, "\n"));
+  for (const v1::BuildCacheRecord& record : response.removed())
+    context.Out(absl::StrCat(record.id().substr(0, 25), "\n"));
+  return response.space_reclaimed_bytes();
+}
+
+namespace {
+
 class PruneAction final : public Action {
  public:
   void AddFlags(FlagSet& flags) override {
@@ -91,14 +106,9 @@ class PruneAction final : public Action {
                               Agreed(context, "This will remove the build cache."));
       if (!agreed) return 0;
     }
-    GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
-    v1::PruneBuildCacheResponse response;
-    GANTRY_RETURN_IF_ERROR(client->Call(request, &response));
-    if (!response.removed().empty()) context.Out("Deleted build cache objects:\n");
-    for (const v1::BuildCacheRecord& record : response.removed())
-      context.Out(absl::StrCat(record.id().substr(0, 25), "\n"));
-    context.Out(absl::StrCat(
-        "Total reclaimed space: ", engine::HumanSize(response.space_reclaimed_bytes()), "\n"));
+    GANTRY_ASSIGN_OR_RETURN(const int64_t bytes,
+                            PruneBuildCache(context, request, "Deleted build cache objects:"));
+    context.Out(absl::StrCat("Total reclaimed space: ", engine::HumanSize(bytes), "\n"));
     return 0;
   }
 

@@ -56,6 +56,8 @@ Verb TagVerb();
 Verb LoginVerb();
 Verb LogoutVerb();
 Verb RegistryExplainVerb();
+std::vector<Verb> ManifestVerbs();
+Verb SearchVerb();
 
 // Any object, and the daemon.
 std::vector<Verb> ContextVerbs();

@@ -5,15 +5,18 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
 
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "ctl/commands/compose.h"
+#include "ctl/commands/transfer.h"
 #include "ctl/compose/container_config.h"
 #include "ctl/compose/interpolation.h"
 #include "ctl/compose/present.h"
 #include "ctl/compose/print_yaml.h"
 #include "proto/gantry/v1/container_config.pb.h"
+#include "proto/gantry/v1/manifests.pb.h"
 #include "proto/gantry/v1/networks.pb.h"
 
 namespace gantry::ctl {
@@ -38,6 +41,10 @@ class ConfigAction final : public Action {
     flags.Bool(&no_paths_, "no-path-resolution", 0, "Leave paths as they are");
     flags.Bool(&no_consistency_, "no-consistency", 0, "Do not check that the parts fit together");
     flags.Bool(&no_environment_, "no-env-resolution", 0, "Leave env_file as it is");
+    flags.Bool(&resolve_digests_, "resolve-image-digests", 0,
+               "Name images by what their registries have under their names now");
+    flags.Bool(&lock_digests_, "lock-image-digests", 0,
+               "Print an override file that names the images so");
     flags.String(&output_, "output", 'o', "file", "Write it there").completes = "files";
   }
 
@@ -46,7 +53,8 @@ class ConfigAction final : public Action {
     project_.overrides()->normalize = !no_normalize_;
     project_.overrides()->resolve_paths = !no_paths_;
     project_.overrides()->check_consistency = !no_consistency_;
-    project_.overrides()->resolve_environment = !no_environment_;
+    // As docker compose: a hash that is asked for is of the files alone.
+    project_.overrides()->resolve_environment = !no_environment_ && hash_.empty();
     if (variables_) return Variables(context, args);
     GANTRY_ASSIGN_OR_RETURN(compose::Project project, project_.Load(context, args));
     if (quiet_) return 0;
@@ -82,12 +90,11 @@ class ConfigAction final : public Action {
       for (const auto& [name, value] : project.environment)
         absl::StrAppend(&text, name, "=", value, "\n");
     } else if (!hash_.empty()) {
-      for (const std::string& service : project.ServiceNames()) {
-        if (hash_ == "*" || hash_ == service)
-          absl::StrAppend(&text, service, " ", compose::ServiceHash(project, service), "\n");
-      }
-      if (text.empty()) return absl::NotFoundError(absl::StrCat("no such service: ", hash_));
+      GANTRY_ASSIGN_OR_RETURN(text, Hashes(project));
     } else {
+      if (resolve_digests_ || lock_digests_)
+        GANTRY_RETURN_IF_ERROR(NameImagesByDigest(context, project));
+      if (lock_digests_) KeepOnlyImages(project.model);
       compose::PrintOptions print;
       print.escape_dollars = !no_interpolate_;
       compose::Node shown = compose::Present(project.model);
@@ -110,6 +117,54 @@ class ConfigAction final : public Action {
   }
 
  private:
+  absl::StatusOr<std::string> Hashes(const compose::Project& project) const {
+    std::vector<std::string> services = project.ServiceNames();
+    if (hash_ != "*") services = absl::StrSplit(hash_, ',');
+    std::sort(services.begin(), services.end());
+    std::string text;
+    for (const std::string& service : services) {
+      if (project.FindService(service) == nullptr)
+        return absl::NotFoundError(absl::StrCat("no such service: ", service));
+      absl::StrAppend(&text, service, " ", compose::ServiceHash(project, service), "\n");
+    }
+    return text;
+  }
+
+  // "image: app:1" as "image: docker.io/library/app:1@sha256:..." of what the registry says now.
+  static absl::Status NameImagesByDigest(Context& context, compose::Project& project) {
+    GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
+    compose::Node* services = project.model.Find("services");
+    if (services == nullptr) return absl::OkStatus();
+    for (auto& [name, service] : services->entries) {
+      const std::string image = service.TextOf("image");
+      if (image.empty() || image.find('@') != image.npos) continue;
+      v1::ReadManifestRequest request;
+      request.set_reference(image);
+      GANTRY_ASSIGN_OR_RETURN(*request.mutable_auth(), AuthFor(context, image));
+      v1::ReadManifestResponse response;
+      const absl::Status status = client->Call(request, &response);
+      if (!status.ok()) {
+        return absl::Status(status.code(), absl::StrCat("services.", name, ".image: ", image, ": ",
+                                                        status.message()));
+      }
+      service.Set("image", compose::Node::String(absl::StrCat(response.reference(), "@",
+                                                              response.manifest().digest())));
+    }
+    return absl::OkStatus();
+  }
+
+  static void KeepOnlyImages(compose::Node& model) {
+    compose::Node out = compose::Node::Map();
+    compose::Node& services = out.Set("services", compose::Node::Map());
+    if (const compose::Node* all = model.Find("services"); all != nullptr) {
+      for (const auto& [name, service] : all->entries) {
+        compose::Node& kept = services.Set(name, compose::Node::Map());
+        if (const compose::Node* image = service.Find("image")) kept.Set("image", *image);
+      }
+    }
+    model = std::move(out);
+  }
+
   // A table of what may be set from outside.
   absl::StatusOr<int> Variables(Context& context, const std::vector<std::string>& args) {
     project_.overrides()->interpolate = false;
@@ -155,7 +210,7 @@ class ConfigAction final : public Action {
   bool quiet_ = false, services_ = false, volumes_ = false, networks_ = false, images_ = false,
        profiles_ = false, environment_ = false, no_interpolate_ = false, no_normalize_ = false,
        models_ = false, variables_ = false, no_paths_ = false, no_consistency_ = false,
-       no_environment_ = false;
+       no_environment_ = false, resolve_digests_ = false, lock_digests_ = false;
   std::string format_, hash_, output_;
 };
 

@@ -1,7 +1,7 @@
-#include <stdlib.h>
-#include <unistd.h>
+#include <sys/mman.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <memory>
 #include <string>
 #include <utility>
@@ -14,8 +14,10 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 
+#include "base/errno_status.h"
 #include "base/file.h"
 #include "base/status_macros.h"
+#include "base/unique_fd.h"
 #include "ctl/commands/builder.h"
 #include "ctl/commands/commands.h"
 #include "ctl/commands/compose.h"
@@ -31,24 +33,22 @@ namespace {
 using compose::ObservedContainer;
 using compose::ProgressBoard;
 
-// A Dockerfile of the compose file's own text, while a build reads it.
+// A Dockerfile of the compose file's own text, while a build reads it: in memory, so that a ctl that
+// is killed leaves nothing behind.
 class InlineDockerfile {
  public:
   absl::Status Write(const std::string& text) {
-    char name[] = "/tmp/ctl-dockerfile-XXXXXX";
-    const int fd = ::mkstemp(name);
-    if (fd < 0) return absl::UnavailableError("cannot make a temporary file below /tmp");
-    ::close(fd);
-    path_ = name;
-    return WriteFile(path_, text);
-  }
-  ~InlineDockerfile() {
-    if (!path_.empty()) ::unlink(path_.c_str());
+    file_.reset(::memfd_create("Dockerfile", MFD_CLOEXEC));
+    if (!file_.valid()) return ErrnoToStatus(errno, "dockerfile_inline: memfd_create");
+    GANTRY_RETURN_IF_ERROR(WriteAll(file_.get(), text));
+    path_ = absl::StrCat("/proc/self/fd/", file_.get());
+    return absl::OkStatus();
   }
   const std::string& path() const { return path_; }
 
  private:
-  std::string path_;
+  UniqueFd file_;
+  std::string path_;  // "": there is none
 };
 
 // A service's `build` as the words of `ctl build`.

@@ -166,6 +166,7 @@ absl::StatusOr<engine::IgnoreRules> ContextRules(const std::string& directory,
                                                  const std::string& dockerfile) {
   for (const std::string& path :
        {absl::StrCat(dockerfile, ".dockerignore"), absl::StrCat(directory, "/.dockerignore")}) {
+    if (path == ".dockerignore") continue;  // there is no Dockerfile, and the file would be another
     const absl::StatusOr<std::string> text = ReadFile(path, kMaxRulesBytes);
     if (absl::IsNotFound(text.status())) continue;
     if (!text.ok()) return text.status();

@@ -117,7 +117,9 @@ class InspectAction final : public Action {
       request.set_network(name);
       v1::InspectNetworkResponse response;
       const absl::Status status = client.Call(request, &response);
-      if (status.ok()) return Found{std::nullopt, engine::NetworkDocument(response.network())};
+      if (status.ok()) {
+        return Found{engine::Document::kNetwork, engine::NetworkDocument(response.network())};
+      }
       if (!absl::IsNotFound(status) || type_ == "network") return status;
     }
     v1::InspectVolumeRequest request;

@@ -83,8 +83,18 @@ InteractiveOutcome Converse(Context& context, DuplexStream<Input, Output>& strea
   };
   callbacks.resize = [&](WindowSize size) { SendResize(context, *container, *exec_id, size); };
   callbacks.send_signal = [&](int signal) { SendSignal(context, *container, signal); };
-  callbacks.leave = [&stream] { stream.Cancel(); };
+  const Session* asked = nullptr;  // set before a callback can come
+  callbacks.leave = [&stream, &asked] {
+    // A client of an exec that goes without a word ends it.
+    if constexpr (requires(Input input) { input.set_detach(true); }) {
+      Input input;
+      input.set_detach(true);
+      if (asked->detached() && stream.Write(input)) return;
+    }
+    stream.Cancel();
+  };
   Session session(std::move(session_options), std::move(callbacks));
+  asked = &session;
 
   InteractiveOutcome outcome;
   bool started = false;

@@ -8,6 +8,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 
+#include "base/engine/absent_fields.h"
 #include "base/engine/network_json.h"
 #include "base/engine/value_syntax.h"
 #include "base/status_macros.h"
@@ -255,7 +256,9 @@ class InspectNetworkAction final : public Action {
       return exit_status;
     }
     for (const Value& one : list.list()) {
-      GANTRY_ASSIGN_OR_RETURN(const std::string text, RenderOne(one, format_));
+      GANTRY_ASSIGN_OR_RETURN(const std::string text, RenderOne(one, format_, [](const auto& path) {
+                                return engine::AbsentField(engine::Document::kNetwork, path);
+                              }));
       context.Out(text);
     }
     return exit_status;

@@ -11,6 +11,10 @@
 #include "ctl/filters.h"
 #include "ctl/verb.h"
 
+namespace gantry::v1 {
+class PruneBuildCacheRequest;
+}
+
 namespace gantry::ctl {
 
 // True if the answer is yes. kFailedPrecondition: stdin cannot be asked.
@@ -22,6 +26,9 @@ absl::Status PruneNetworks(Context& context, const FilterFlags& filters);
 absl::StatusOr<int64_t> PruneContainers(Context& context, const FilterFlags& filters);
 absl::StatusOr<int64_t> PruneVolumes(Context& context, const FilterFlags& filters, bool all);
 absl::StatusOr<int64_t> PruneImages(Context& context, const FilterFlags& filters, bool all);
+// `title` stands before what was removed.
+absl::StatusOr<int64_t> PruneBuildCache(Context& context, const v1::PruneBuildCacheRequest& request,
+                                        absl::string_view title);
 
 }  // namespace gantry::ctl
 

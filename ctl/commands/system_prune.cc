@@ -5,6 +5,7 @@
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/commands/prune.h"
+#include "proto/gantry/v1/builds.pb.h"
 
 namespace gantry::ctl {
 namespace {
@@ -36,7 +37,8 @@ class SystemPruneAction final : public Action {
                   "  - all networks not used by at least one container\n",
                   volumes_ ? "  - all anonymous volumes not used by at least one container\n" : "",
                   all_ ? "  - all images without at least one container associated to them\n"
-                       : "  - all dangling images\n")));
+                       : "  - all dangling images\n",
+                  all_ ? "  - all build cache\n" : "  - unused build cache\n")));
       if (!agreed) return 0;
     }
     GANTRY_ASSIGN_OR_RETURN(int64_t bytes, PruneContainers(context, filters_));
@@ -48,11 +50,27 @@ class SystemPruneAction final : public Action {
     }
     GANTRY_ASSIGN_OR_RETURN(int64_t image_bytes, PruneImages(context, filters_, all_));
     bytes += image_bytes;
+    GANTRY_ASSIGN_OR_RETURN(const int64_t cache_bytes, PruneCache(context));
+    bytes += cache_bytes;
     context.Out(absl::StrCat("Total reclaimed space: ", engine::HumanSize(bytes), "\n"));
     return 0;
   }
 
  private:
+  // What was built has no labels: a label that is wanted is not there, one that is not wanted is
+  // not either.
+  absl::StatusOr<int64_t> PruneCache(Context& context) const {
+    v1::PruneBuildCacheRequest request;
+    request.set_all(all_);
+    FilterFlags filters;
+    for (const std::string& text : filters_.texts) {
+      if (absl::StartsWith(text, "label=")) return 0;
+      if (!absl::StartsWith(text, "label!=")) filters.texts.push_back(text);
+    }
+    GANTRY_RETURN_IF_ERROR(filters.Fill(request.mutable_filters()));
+    return PruneBuildCache(context, request, "\nDeleted build cache objects:");
+  }
+
   bool force_ = false;
   bool all_ = false;
   bool volumes_ = false;
@@ -64,7 +82,8 @@ class SystemPruneAction final : public Action {
 Verb SystemPruneVerb() {
   return {.name = "prune",
           .arguments = "[OPTIONS]",
-          .summary = "Remove stopped containers, and networks and images that nothing needs",
+          .summary =
+              "Remove stopped containers, and networks, images and build cache without use",
           .examples = "  ctl system prune -f\n",
           .max_args = 0,
           .make = [] { return std::make_unique<SystemPruneAction>(); }};

@@ -36,7 +36,7 @@ Verb CommandTree() {
                 ImagesVerb(),     PullVerb(),     PushVerb(),    LoadVerb(),    SaveVerb(),
                 ImportVerb(),     TagVerb(),      RmiVerb(),     HistoryVerb(), LoginVerb(),
                 LogoutVerb(),     EventsVerb(),   InfoVerb(),    VersionVerb(), GcVerb(),
-                CompletionVerb(), CompleteVerb(), PortsVerb()};
+                CompletionVerb(), CompleteVerb(), PortsVerb(),   SearchVerb()};
   root.verbs.push_back(Group("container", {}, "Manage containers",
                              {RunVerb(),
                               CreateVerb(),
@@ -73,6 +73,7 @@ Verb CommandTree() {
   root.verbs.push_back(Group("network", {}, "Manage networks", NetworkVerbs()));
   root.verbs.push_back(Group("volume", {}, "Manage volumes", VolumeVerbs()));
   root.verbs.push_back(Group("context", {}, "Manage names of daemons", ContextVerbs()));
+  root.verbs.push_back(Group("manifest", {}, "Manage manifest lists", ManifestVerbs()));
   root.verbs.push_back(Group("plugin", {}, "Look for plugins", PluginVerbs()));
   root.verbs.push_back(Group("registry", {}, "Look at registries",
                              {RegistryExplainVerb(), LoginVerb(), LogoutVerb()}));

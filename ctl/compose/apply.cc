@@ -179,8 +179,9 @@ class Applier {
     absl::Status Rename(const std::string& id, const std::string& name) override {
       return applier_.engine_.Rename(id, name);
     }
-    absl::Status AwaitReady(const std::string& id, const OldContainer& old) override {
-      return applier_.engine_.AwaitSteady(id, old.name, step_.policy.monitor);
+    absl::Status AwaitReady(const std::string& id, const OldContainer& old,
+                            absl::Duration monitor) override {
+      return applier_.engine_.AwaitSteady(id, old.name, monitor);
     }
     absl::Status Pause(absl::Duration delay) override { return applier_.engine_.Rest(delay); }
     void Show(const OldContainer& old, absl::string_view word, bool failed) override {

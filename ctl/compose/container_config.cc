@@ -38,7 +38,7 @@ class Translator : private ServiceReader {
                              &Translator::Networks, &Translator::Refused}) {
       GANTRY_RETURN_IF_ERROR((this->*step)());
     }
-    GANTRY_RETURN_IF_ERROR(SetLimits(name_, service_, config_.mutable_resources()));
+    GANTRY_RETURN_IF_ERROR(SetLimits(name_, service_, &config_));
     return std::move(config_);
   }
 
@@ -93,7 +93,7 @@ class Translator : private ServiceReader {
     } else {
       labels[kSlugLabel] = replica_.one_off;
     }
-    labels[kHashLabel] = ServiceHash(project_, replica_.service);
+    labels[kHashLabel] = ServiceHash(project_, replica_.service, containers_);
     labels[kImageLabel] = replica_.image_digest;
     labels[kDependsLabel] =
         absl::StrJoin(DependenciesOf(service_), ",", [](std::string* out, const Dependency& one) {

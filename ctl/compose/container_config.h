@@ -32,7 +32,7 @@ inline constexpr char kDirectoryLabel[] = "com.docker.compose.project.working_di
 inline constexpr char kFilesLabel[] = "com.docker.compose.project.config_files";
 inline constexpr char kEnvFileLabel[] = "com.docker.compose.project.environment_file";
 inline constexpr char kVersionLabel[] = "com.docker.compose.version";
-// Of what ctl made: other tools' hashes are not compared with ours.
+// Of what ctl made.
 inline constexpr char kVersionPrefix[] = "gantry-";
 inline constexpr char kReplaceLabel[] = "com.docker.compose.replace";
 inline constexpr char kSlugLabel[] = "com.docker.compose.slug";
@@ -50,9 +50,12 @@ struct Replica {
 // "demo-web-1", or the service's container_name.
 std::string ContainerNameOf(const Project& project, const Replica& replica);
 
-// SHA-256 over what makes a container of this service differ from another: everything but build,
-// pull_policy, scale, deploy.replicas, depends_on and profiles.
-std::string ServiceHash(const Project& project, const std::string& service);
+// Over what makes a container of this service differ from another: everything but build,
+// pull_policy, scale, deploy.replicas, depends_on and profiles. It is docker compose's hash
+// (docker_json.h), as each tool compares it with the other's. `containers` as in
+// ContainerConfigOf().
+std::string ServiceHash(const Project& project, const std::string& service,
+                        const std::map<std::string, std::string>& containers = {});
 // Of a network or volume ("networks", "volumes").
 std::string ResourceHash(const Project& project, const std::string& kind, const std::string& key);
 

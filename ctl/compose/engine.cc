@@ -117,10 +117,8 @@ absl::StatusOr<Observed> Engine::Observe(const Project& project,
   const auto resource = [](const auto& labels) {
     const auto owner = labels.find(kProjectLabel);
     const auto hash = labels.find(kHashLabel);
-    const auto version = labels.find(kVersionLabel);
-    const bool ours = version != labels.end() && absl::StartsWith(version->second, kVersionPrefix);
     return ObservedResource{owner == labels.end() ? "" : owner->second,
-                            hash == labels.end() || !ours ? "" : hash->second};
+                            hash == labels.end() ? "" : hash->second};
   };
   for (const v1::Network& network : networks.networks())
     out.networks[network.name()] = resource(network.labels());

@@ -27,7 +27,16 @@ bool Runs(State state) {
 class Planner {
  public:
   Planner(const Project& project, const Observed& observed, const UpOptions& options)
-      : project_(project), observed_(observed), options_(options) {}
+      : project_(project), observed_(observed), options_(options) {
+    // The container that others of its services refer to: the first by name.
+    std::map<std::string, const ObservedContainer*> first;
+    for (const ObservedContainer& container : observed_.containers) {
+      if (container.one_off) continue;
+      const ObservedContainer*& known = first[container.service];
+      if (known == nullptr || container.name < known->name) known = &container;
+    }
+    for (const auto& [service, container] : first) ids_[service] = container->id;
+  }
 
   absl::StatusOr<Plan> Make() {
     GANTRY_ASSIGN_OR_RETURN(order_,
@@ -217,7 +226,7 @@ class Planner {
                        const ObservedContainer& container) const {
     if (options_.no_recreate) return "";
     if (options_.force_recreate) return "forced";
-    if (container.hash != ServiceHash(project_, name)) return "configuration changed";
+    if (container.hash != ServiceHash(project_, name, ids_)) return "configuration changed";
     if (image_step_.count(name) > 0) return "image is renewed";
     const auto image = observed_.images.find(ImageOf(project_, name));
     if (image != observed_.images.end() && !container.image_digest.empty() &&
@@ -448,6 +457,7 @@ class Planner {
   std::map<std::string, size_t> volume_step_;
   std::map<std::string, std::vector<size_t>> made_step_;  // by service
   std::map<std::string, std::vector<size_t>> start_step_;
+  std::map<std::string, std::string> ids_;              // service -> the container others refer to
   std::set<std::string> renewed_;                       // networks
   std::set<std::string> remade_;                        // services
   std::map<std::string, std::vector<size_t>> removed_;  // by service

@@ -41,7 +41,7 @@ struct ObservedContainer {
 
 struct ObservedResource {
   std::string project;  // "": not made by compose
-  std::string hash;     // "": made by another tool, and kept as it is
+  std::string hash;     // "": made by a tool that gives none, and kept as it is
 };
 
 struct Observed {

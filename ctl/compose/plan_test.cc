@@ -52,6 +52,9 @@ class PlanTest : public testing::Test {
 
   // Everything as the project wants it, and running.
   void Settle(const Project& project) {
+    std::map<std::string, std::string> ids;
+    for (const std::string& service : project.ServiceNames())
+      ids[service] = absl::StrCat("id-", service, "-1");
     for (const std::string& service : project.ServiceNames()) {
       observed_.images[ImageOf(project, service)] = "sha256:1";
       const Node& node = *project.FindService(service);
@@ -61,7 +64,7 @@ class PlanTest : public testing::Test {
         container.name = ContainerNameOf(project, {service, n, "", ""});
         container.service = service;
         container.number = n;
-        container.hash = ServiceHash(project, service);
+        container.hash = ServiceHash(project, service, ids);
         container.image_digest = "sha256:1";
         container.state = State::kRunning;
         for (const std::string& key : UsedNetworks(project, {service}))
@@ -395,12 +398,33 @@ TEST_F(PlanTest, BadValuesNameServiceAndKey) {
   for (const auto& [key, words] : std::vector<std::pair<std::string, std::string>>{
            {"restart: perhaps", "services.web.restart"},
            {"ports: [{target: 99999}]", "services.web.ports"},
-           {"gpus: all", "services.web.gpus"}}) {
+           {"gpus: [{count: 1, device_ids: ['0']}]", "services.web.gpus"}}) {
     const Project project = Load("services: {web: {image: w, " + key + "}}");
     EXPECT_THAT(ContainerConfigOf(project, {"web", 1, "", ""}, {}).status().message(),
                 HasSubstr(words))
         << key;
   }
+}
+
+TEST_F(PlanTest, GpusAndCdiDevicesAreRequests) {
+  const Project project = Load(
+      "services: {web: {image: w, gpus: all, devices: ['vendor.com/net=a', /dev/null, "
+      "'vendor.com/net=b'], deploy: {resources: {reservations: {devices: [{driver: nvidia, "
+      "device_ids: ['3'], capabilities: [gpu, utility]}]}}}}}");
+  const auto made = ContainerConfigOf(project, {"web", 1, "", ""}, {});
+  ASSERT_TRUE(made.ok()) << made.status();
+  ASSERT_EQ(made->device_requests_size(), 3);
+  EXPECT_EQ(made->device_requests(0).driver(), "cdi");
+  EXPECT_THAT(made->device_requests(0).device_ids(),
+              ElementsAre("vendor.com/net=a", "vendor.com/net=b"));
+  EXPECT_EQ(made->device_requests(1).count(), -1);
+  EXPECT_THAT(made->device_requests(1).capabilities(0).values(), ElementsAre("gpu"));
+  EXPECT_EQ(made->device_requests(2).driver(), "nvidia");
+  EXPECT_EQ(made->device_requests(2).count(), 0);
+  EXPECT_THAT(made->device_requests(2).device_ids(), ElementsAre("3"));
+  EXPECT_THAT(made->device_requests(2).capabilities(0).values(), ElementsAre("gpu", "utility"));
+  ASSERT_EQ(made->resources().devices_size(), 1);
+  EXPECT_EQ(made->resources().devices(0).host_path(), "/dev/null");
 }
 
 TEST_F(PlanTest, SecretsFromTheEnvironmentAreInjected) {

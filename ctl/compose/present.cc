@@ -284,6 +284,11 @@ bool NaturalLess(absl::string_view a, absl::string_view b) {
   return a.size() - i < b.size() - j;
 }
 
+const std::vector<std::string>* PresentedKeys(const std::string& pattern) {
+  const auto order = Orders().find(pattern);
+  return order == Orders().end() ? nullptr : &order->second;
+}
+
 Node Present(const Node& node, const std::string& path) { return PresentAt(node, PatternOf(path)); }
 
 void DropUnused(Node& model) {

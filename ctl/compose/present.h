@@ -6,6 +6,7 @@
 #define GANTRY_CTL_COMPOSE_PRESENT_H_
 
 #include <string>
+#include <vector>
 
 #include "absl/strings/string_view.h"
 
@@ -24,6 +25,10 @@ void DropUnused(Node& model);
 // The values that docker compose's JSON always has: command and entrypoint of services, ipam of
 // networks, placement and resources of deploy.
 void AddJsonDefaults(Node& presented);
+
+// The keys that a map at `pattern` has, in docker compose's order; null: its keys are the file's
+// own. "*" in a pattern is any name, "[]" the items of a list: "services.*.ports[]".
+const std::vector<std::string>* PresentedKeys(const std::string& pattern);
 
 // "web2" before "web10", as docker compose sorts keys.
 bool NaturalLess(absl::string_view a, absl::string_view b);

@@ -11,8 +11,7 @@
 
 #include "base/status_macros.h"
 #include "ctl/compose/container_config.h"
-#include "ctl/compose/present.h"
-#include "ctl/compose/print_yaml.h"
+#include "ctl/compose/docker_json.h"
 #include "ctl/compose/service_reader.h"
 #include "ctl/version.h"
 #include "proto/gantry/v1/networks.pb.h"
@@ -32,22 +31,18 @@ std::string Sha256(const std::string& text) {
 
 }  // namespace
 
-std::string ServiceHash(const Project& project, const std::string& service) {
+std::string ServiceHash(const Project& project, const std::string& service,
+                        const std::map<std::string, std::string>& containers) {
   const Node* found = project.FindService(service);
-  if (found == nullptr) return "";
-  Node copy = *found;
-  for (const char* key :
-       {"build", "pull_policy", "scale", "depends_on", "profiles", "develop", "env_file", "attach"})
-    copy.Remove(key);
-  if (Node* deploy = copy.Find("deploy")) deploy->Remove("replicas");
-  return Sha256(PrintJson(Present(copy, "services.service"), 0));
+  return found == nullptr ? "" : Sha256(DockerJsonOfService(*found, containers));
 }
 
 std::string ResourceHash(const Project& project, const std::string& kind, const std::string& key) {
   const Node* section = project.model.Find(kind);
   const Node* resource = section == nullptr ? nullptr : section->Find(key);
   if (resource == nullptr) return "";
-  return Sha256(PrintJson(Present(*resource, absl::StrCat(kind, ".resource")), 0));
+  return Sha256(kind == "networks" ? DockerJsonOfNetwork(*resource)
+                                   : DockerJsonOfVolume(*resource));
 }
 
 std::map<std::string, std::string> ResourceLabels(const Project& project, const std::string& kind,

@@ -1,5 +1,6 @@
 #include "ctl/compose/service_limits.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -18,7 +19,8 @@ class Limits : private ServiceReader {
  public:
   using ServiceReader::ServiceReader;
 
-  absl::Status Set(v1::Resources* r) const {
+  absl::Status Set(v1::ContainerConfig* config) const {
+    v1::Resources* r = config->mutable_resources();
     GANTRY_RETURN_IF_ERROR(
         Bytes(service_, "mem_limit", [&](int64_t bytes) { r->set_memory_bytes(bytes); }));
     GANTRY_RETURN_IF_ERROR(Bytes(service_, "mem_reservation",
@@ -53,19 +55,31 @@ class Limits : private ServiceReader {
       }
     }
     if (const Node* devices = Below(service_, "devices")) {
+      v1::DeviceRequest cdi;
       for (const Node& device : devices->items) {
+        const std::string source = device.TextOf("source");
+        if (IsCdiName(source)) {
+          cdi.add_device_ids(source);
+          continue;
+        }
         v1::Device* out = r->add_devices();
-        out->set_host_path(device.TextOf("source"));
+        out->set_host_path(source);
         const std::string target = device.TextOf("target");
         out->set_container_path(target.empty() ? out->host_path() : target);
         const std::string permissions = device.TextOf("permissions");
         out->set_permissions(permissions.empty() ? "rwm" : permissions);
       }
+      if (!cdi.device_ids().empty()) {
+        cdi.set_driver("cdi");
+        *config->add_device_requests() = std::move(cdi);
+      }
     }
     Each("device_cgroup_rules", [&](const std::string& rule) { r->add_device_cgroup_rules(rule); });
-    if (Below(service_, "gpus") != nullptr) return NoDevices("gpus");
+    if (const Node* gpus = Below(service_, "gpus")) {
+      GANTRY_RETURN_IF_ERROR(Requests("gpus", *gpus, /*gpu=*/true, config));
+    }
     GANTRY_RETURN_IF_ERROR(BlockIo(r));
-    return DeployLimits(r);
+    return DeployLimits(config);
   }
 
  private:
@@ -98,7 +112,8 @@ class Limits : private ServiceReader {
     return rates("device_write_iops", "rate", [&] { return r->add_blkio_device_write_iops(); });
   }
 
-  absl::Status DeployLimits(v1::Resources* r) const {
+  absl::Status DeployLimits(v1::ContainerConfig* config) const {
+    v1::Resources* r = config->mutable_resources();
     const Node* deploy = Below(service_, "deploy");
     const Node* resources = deploy == nullptr ? nullptr : Below(*deploy, "resources");
     if (resources == nullptr) return absl::OkStatus();
@@ -116,24 +131,60 @@ class Limits : private ServiceReader {
     if (const Node* reservations = Below(*resources, "reservations")) {
       GANTRY_RETURN_IF_ERROR(Bytes(*reservations, "memory",
                                    [&](int64_t bytes) { r->set_memory_reservation_bytes(bytes); }));
-      if (Below(*reservations, "devices") != nullptr) return NoDevices("deploy");
+      if (const Node* devices = Below(*reservations, "devices"))
+        GANTRY_RETURN_IF_ERROR(Requests("deploy", *devices, /*gpu=*/false, config));
     }
     return absl::OkStatus();
   }
 
-  absl::Status NoDevices(const char* key) const {
-    return absl::FailedPreconditionError(absl::StrCat(
-        service_.at.Text(), ": services.", name_, ".", key,
-        ": devices by capability are not served; name the device under devices:, by CDI name "
-        "(vendor.com/class=name) or path"));
+  // "vendor.com/class=name".
+  static bool IsCdiName(absl::string_view text) {
+    const size_t slash = text.find('/');
+    return slash != text.npos && slash > 0 && text.find('=', slash) != text.npos;
+  }
+
+  // Devices by what they can do. With `gpu` that they are GPUs need not be said.
+  absl::Status Requests(const char* key, const Node& list, bool gpu,
+                        v1::ContainerConfig* config) const {
+    for (const Node& item : list.items) {
+      v1::DeviceRequest request;
+      request.set_driver(item.TextOf("driver"));
+      if (const Node* ids = Below(item, "device_ids")) {
+        for (const Node& id : ids->items) request.add_device_ids(id.text);
+      }
+      const std::string count = item.TextOf("count");
+      int32_t number = count.empty() && request.device_ids().empty() ? -1 : 0;
+      if (count == "all") {
+        number = -1;
+      } else if (!count.empty() && !absl::SimpleAtoi(count, &number)) {
+        return Bad(key, absl::StrCat("count \"", count, "\": expected a number or all"));
+      }
+      if (number != 0 && !request.device_ids().empty())
+        return Bad(key, "count and device_ids exclude each other; leave one of them out");
+      request.set_count(number);
+      v1::StringList capabilities;
+      if (const Node* words = Below(item, "capabilities")) {
+        for (const Node& word : words->items) capabilities.add_values(word.text);
+      }
+      const bool named = std::find(capabilities.values().begin(), capabilities.values().end(),
+                                   "gpu") != capabilities.values().end();
+      if (gpu && !named) capabilities.add_values("gpu");
+      if (!capabilities.values().empty()) *request.add_capabilities() = std::move(capabilities);
+      if (const Node* options = Below(item, "options")) {
+        for (const auto& [name, value] : options->entries)
+          (*request.mutable_options())[name] = value.text;
+      }
+      *config->add_device_requests() = std::move(request);
+    }
+    return absl::OkStatus();
   }
 };
 
 }  // namespace
 
-absl::Status SetLimits(const std::string& name, const Node& service, v1::Resources* resources) {
+absl::Status SetLimits(const std::string& name, const Node& service, v1::ContainerConfig* config) {
   const Limits limits(name, service);
-  return limits.Set(resources);
+  return limits.Set(config);
 }
 
 }  // namespace gantry::compose

@@ -1,4 +1,5 @@
-// A service's limits and devices: mem_limit, cpus, ulimits, devices, blkio_config, deploy.resources.
+// A service's limits and devices: mem_limit, cpus, ulimits, devices, gpus, blkio_config,
+// deploy.resources.
 #ifndef GANTRY_CTL_COMPOSE_SERVICE_LIMITS_H_
 #define GANTRY_CTL_COMPOSE_SERVICE_LIMITS_H_
 
@@ -9,15 +10,14 @@
 #include "ctl/compose/node.h"
 
 namespace gantry::v1 {
-class Resources;
+class ContainerConfig;
 }  // namespace gantry::v1
 
 namespace gantry::compose {
 
-// `name` is the service's, for errors.
-//   kInvalidArgument     a value is not of its syntax
-//   kFailedPrecondition  devices by capability, which are not served
-absl::Status SetLimits(const std::string& name, const Node& service, v1::Resources* resources);
+// `name` is the service's, for errors. Sets resources and device_requests. kInvalidArgument: a value
+// is not of its syntax.
+absl::Status SetLimits(const std::string& name, const Node& service, v1::ContainerConfig* config);
 
 }  // namespace gantry::compose
 

@@ -32,15 +32,20 @@ class Update {
     const size_t group =
         policy_.parallelism <= 0 ? places_.size() : static_cast<size_t>(policy_.parallelism);
     absl::Status failure;
+    size_t failures = 0;
     size_t done = 0;
+    const auto tolerated = [&] {
+      return !absl::IsCancelled(failure) && Within(failures, policy_.max_failure_ratio);
+    };
     while (done < places_.size()) {
       const size_t end = std::min(places_.size(), done + group);
       ExchangeGroup(done, end);
       for (size_t i = done; i < end; ++i) {
-        if (failure.ok()) failure = places_[i].failure;
+        failures += places_[i].failure.ok() ? 0 : 1;
+        if (failure.ok() || absl::IsCancelled(places_[i].failure)) failure = places_[i].failure;
       }
       done = end;
-      if (!failure.ok() &&
+      if (!failure.ok() && !tolerated() &&
           (policy_.on_failure != UpdatePolicy::OnFailure::kContinue || absl::IsCancelled(failure)))
         break;
       if (done == places_.size()) break;
@@ -50,10 +55,11 @@ class Update {
         break;
       }
     }
-    const bool back = !failure.ok() && (absl::IsCancelled(failure) ||
-                                        policy_.on_failure == UpdatePolicy::OnFailure::kRollback);
+    const bool back =
+        !failure.ok() && !tolerated() &&
+        (absl::IsCancelled(failure) || policy_.on_failure == UpdatePolicy::OnFailure::kRollback);
     const absl::Status settled = back ? GoBack() : Settle(done);
-    if (failure.ok()) return settled;
+    if (failure.ok() || tolerated()) return settled;
     const char* now = back ? "the service is back at its last good state"
                            : "the containers that became ready are kept, and the others went back";
     return absl::Status(
@@ -70,6 +76,11 @@ class Update {
   }
 
  private:
+  // Whether so many of the containers may fail.
+  bool Within(size_t failures, double ratio) const {
+    return static_cast<double>(failures) <= ratio * static_cast<double>(places_.size());
+  }
+
   void ExchangeGroup(size_t begin, size_t end) {
     std::vector<std::thread> threads;
     for (size_t i = begin; i < end; ++i) {
@@ -93,7 +104,7 @@ class Update {
     exchange_.Show(*place.old, "Starting", false);
     GANTRY_RETURN_IF_ERROR(exchange_.Start(place.fresh));
     exchange_.Show(*place.old, "Waiting", false);
-    return exchange_.AwaitReady(place.fresh, *place.old);
+    return exchange_.AwaitReady(place.fresh, *place.old, policy_.monitor);
   }
 
   // The new container goes, the old one runs again.
@@ -102,22 +113,50 @@ class Update {
     const auto keep = [&](const absl::Status& status) {
       if (first.ok()) first = status;
     };
+    const auto start_old = [&] {
+      if (!place.stopped) return;
+      keep(exchange_.Start(place.old->id));
+      if (first.ok() && policy_.back.monitor > absl::ZeroDuration())
+        keep(exchange_.AwaitReady(place.old->id, *place.old, policy_.back.monitor));
+    };
+    if (policy_.back.start_first) start_old();
     if (!place.fresh.empty()) {
       keep(exchange_.Stop(place.fresh));
       keep(exchange_.Remove(place.fresh));
       place.fresh.clear();
     }
-    if (place.stopped) keep(exchange_.Start(place.old->id));
+    if (!policy_.back.start_first) start_old();
     exchange_.Show(*place.old, first.ok() ? "Rolled back" : "Error", !first.ok());
     return first;
   }
 
   absl::Status GoBack() {
-    absl::Status first;
+    std::vector<Place*> changed;
     for (Place& place : places_) {
-      if (place.fresh.empty() && !place.stopped) continue;
-      const absl::Status status = Restore(place);
-      if (first.ok()) first = status;
+      if (!place.fresh.empty() || place.stopped) changed.push_back(&place);
+    }
+    const size_t group = policy_.back.parallelism <= 0
+                             ? std::max<size_t>(1, changed.size())
+                             : static_cast<size_t>(policy_.back.parallelism);
+    absl::Status first;
+    size_t failures = 0;
+    for (size_t begin = 0; begin < changed.size(); begin += group) {
+      // An interrupted pause is no pause: what is left goes back at once.
+      if (begin > 0 && policy_.back.delay > absl::ZeroDuration())
+        exchange_.Pause(policy_.back.delay).IgnoreError();
+      const size_t end = std::min(changed.size(), begin + group);
+      std::vector<absl::Status> results(end - begin);
+      std::vector<std::thread> threads;
+      for (size_t i = begin; i < end; ++i) {
+        threads.emplace_back(
+            [this, &results, &changed, begin, i] { results[i - begin] = Restore(*changed[i]); });
+      }
+      for (std::thread& thread : threads) thread.join();
+      for (const absl::Status& status : results) {
+        failures += status.ok() ? 0 : 1;
+        if (first.ok()) first = status;
+      }
+      if (!policy_.back.go_on && !Within(failures, policy_.back.max_failure_ratio)) break;
     }
     return first;
   }
@@ -180,21 +219,44 @@ std::string CannotOverlap(const Node& service) {
   return "";
 }
 
-std::optional<UpdatePolicy> UpdatePolicyOf(const Node& service, bool rollback) {
+namespace {
+
+// Whole numbers, ratios and durations were checked with the file's shape.
+absl::Duration DurationAt(const Node& config, const char* key) {
+  const absl::StatusOr<absl::Duration> duration = engine::ParseDuration(config.TextOf(key));
+  return duration.ok() ? *duration : absl::ZeroDuration();
+}
+
+int ParallelismOf(const Node& config) {
+  int parallelism = 1;
+  return absl::SimpleAtoi(config.TextOf("parallelism"), &parallelism) ? parallelism : 1;
+}
+
+double RatioOf(const Node& config) {
+  double ratio = 0;
+  return absl::SimpleAtod(config.TextOf("max_failure_ratio"), &ratio) ? ratio : 0;
+}
+
+const Node* ConfigOf(const Node& service, const char* key) {
   const Node* deploy = service.Find("deploy");
-  const Node* config = deploy == nullptr ? nullptr : deploy->Find("update_config");
-  if (config != nullptr && config->is_null()) config = nullptr;
+  const Node* config = deploy == nullptr ? nullptr : deploy->Find(key);
+  return config == nullptr || config->is_null() ? nullptr : config;
+}
+
+}  // namespace
+
+std::optional<UpdatePolicy> UpdatePolicyOf(const Node& service, bool rollback) {
+  const Node* config = ConfigOf(service, "update_config");
   if (config == nullptr && !rollback) return std::nullopt;
   UpdatePolicy policy;
   std::string order;
   if (config != nullptr) {
-    // Whole numbers and durations were checked with the file's shape.
-    if (!absl::SimpleAtoi(config->TextOf("parallelism"), &policy.parallelism))
-      policy.parallelism = 1;
-    const absl::StatusOr<absl::Duration> delay = engine::ParseDuration(config->TextOf("delay"));
-    if (delay.ok()) policy.delay = *delay;
-    const absl::StatusOr<absl::Duration> monitor = engine::ParseDuration(config->TextOf("monitor"));
-    if (monitor.ok() && *monitor > absl::ZeroDuration()) policy.monitor = *monitor;
+    policy.parallelism = ParallelismOf(*config);
+    policy.delay = DurationAt(*config, "delay");
+    if (const absl::Duration monitor = DurationAt(*config, "monitor");
+        monitor > absl::ZeroDuration())
+      policy.monitor = monitor;
+    policy.max_failure_ratio = RatioOf(*config);
     const std::string action = config->TextOf("failure_action");
     if (action == "rollback") policy.on_failure = UpdatePolicy::OnFailure::kRollback;
     if (action == "continue") policy.on_failure = UpdatePolicy::OnFailure::kContinue;
@@ -209,6 +271,15 @@ std::optional<UpdatePolicy> UpdatePolicyOf(const Node& service, bool rollback) {
   }
   policy.start_first = CannotOverlap(service).empty() &&
                        (order == "start-first" || (order.empty() && rollback && !writes_volume));
+  if (const Node* back = ConfigOf(service, "rollback_config")) {
+    policy.back.parallelism = ParallelismOf(*back);
+    policy.back.delay = DurationAt(*back, "delay");
+    policy.back.monitor = DurationAt(*back, "monitor");
+    policy.back.start_first =
+        back->TextOf("order") == "start-first" && CannotOverlap(service).empty();
+    policy.back.go_on = back->TextOf("failure_action") == "continue";
+    policy.back.max_failure_ratio = RatioOf(*back);
+  }
   return policy;
 }
 

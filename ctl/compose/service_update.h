@@ -3,7 +3,7 @@
 // Asked for with `up --rollback` and by deploy.update_config. The old containers are kept, running
 // or stopped, until all new ones are ready; then they are removed. Without it (docker compose's
 // way) each container is stopped and removed before its successor starts.
-// Spec: compose-spec "deploy: update_config".
+// Spec: compose-spec "deploy: update_config, rollback_config".
 #ifndef GANTRY_CTL_COMPOSE_SERVICE_UPDATE_H_
 #define GANTRY_CTL_COMPOSE_SERVICE_UPDATE_H_
 
@@ -32,6 +32,21 @@ struct UpdatePolicy {
   absl::Duration monitor = absl::Seconds(5);
   bool start_first = false;  // the new one is started before the old one is stopped
   OnFailure on_failure = OnFailure::kPause;
+  // This share of the containers may fail without `on_failure`: they go back to the old ones, the
+  // others are exchanged, and the update has succeeded.
+  double max_failure_ratio = 0;
+
+  // The way back, of kRollback and of what was interrupted.
+  struct Rollback {
+    int parallelism = 1;  // 0: all at once
+    absl::Duration delay;
+    // How long an old container that was started again is watched; zero: not at all.
+    absl::Duration monitor;
+    bool start_first = false;  // the old one is started before the new one is stopped
+    bool go_on = true;         // after a failure of more than max_failure_ratio
+    double max_failure_ratio = 0;
+  };
+  Rollback back = {};
 
   // "2 at a time, the new one starts first, back on failure"
   std::string Text() const;
@@ -62,8 +77,9 @@ class ContainerExchange {
   virtual absl::Status Stop(const std::string& id) = 0;
   virtual absl::Status Remove(const std::string& id) = 0;
   virtual absl::Status Rename(const std::string& id, const std::string& name) = 0;
-  // Waits until it is healthy, or has run for the policy's `monitor`.
-  virtual absl::Status AwaitReady(const std::string& id, const OldContainer& old) = 0;
+  // Waits until it is healthy, or has run for `monitor`.
+  virtual absl::Status AwaitReady(const std::string& id, const OldContainer& old,
+                                  absl::Duration monitor) = 0;
   // Between two groups. kCancelled.
   virtual absl::Status Pause(absl::Duration delay) = 0;
   virtual void Show(const OldContainer& old, absl::string_view word, bool failed) = 0;

@@ -27,7 +27,12 @@ class FakeExchange final : public ContainerExchange {
   absl::Status Rename(const std::string& id, const std::string& name) override {
     return Note(absl::StrCat("rename ", id, " ", name));
   }
-  absl::Status AwaitReady(const std::string& id, const OldContainer&) override {
+  absl::Status AwaitReady(const std::string& id, const OldContainer&,
+                          absl::Duration monitor) override {
+    {
+      absl::MutexLock lock(&mutex_);
+      monitored[id] = monitor;
+    }
     const auto found = never_ready.find(id);
     return found == never_ready.end() ? absl::OkStatus() : found->second;
   }
@@ -37,6 +42,7 @@ class FakeExchange final : public ContainerExchange {
   void Show(const OldContainer&, absl::string_view, bool) override {}
 
   std::map<std::string, absl::Status> never_ready;
+  std::map<std::string, absl::Duration> monitored;
   std::vector<std::string> lines;
 
  private:
@@ -196,6 +202,86 @@ TEST(ServiceUpdateTest, OneThatDidNotRunIsNotStartedOnTheWayBack) {
       UpdateService("web", {{"old-1", "p-web-1", 1, false}}, policy, exchange, nullptr).ok());
   EXPECT_THAT(exchange.lines,
               ElementsAre("create for old-1", "start new-1", "stop new-1", "remove new-1"));
+}
+
+TEST(UpdatePolicyTest, ReadsTheWayBack) {
+  Node back = Node::Map();
+  for (const auto& [key, value] : std::map<std::string, std::string>{{"parallelism", "0"},
+                                                                     {"delay", "2s"},
+                                                                     {"monitor", "3s"},
+                                                                     {"order", "start-first"},
+                                                                     {"failure_action", "pause"},
+                                                                     {"max_failure_ratio", "0.5"}})
+    back.Set(key, Node::String(value));
+  Node service = Service({{"failure_action", "rollback"}, {"max_failure_ratio", "0.25"}});
+  service.Find("deploy")->Set("rollback_config", std::move(back));
+  const auto policy = UpdatePolicyOf(service, /*rollback=*/false);
+  ASSERT_TRUE(policy.has_value());
+  EXPECT_EQ(policy->max_failure_ratio, 0.25);
+  EXPECT_EQ(policy->back.parallelism, 0);
+  EXPECT_EQ(policy->back.delay, absl::Seconds(2));
+  EXPECT_EQ(policy->back.monitor, absl::Seconds(3));
+  EXPECT_TRUE(policy->back.start_first);
+  EXPECT_FALSE(policy->back.go_on);
+  EXPECT_EQ(policy->back.max_failure_ratio, 0.5);
+  service.Set("ports", Published("8080"));
+  EXPECT_FALSE(UpdatePolicyOf(service, /*rollback=*/false)->back.start_first);
+}
+
+TEST(ServiceUpdateTest, AShareMayFailAndTheOthersAreExchanged) {
+  FakeExchange exchange;
+  exchange.never_ready["new-1"] = absl::FailedPreconditionError("exited (1)");
+  UpdatePolicy policy;
+  policy.on_failure = UpdatePolicy::OnFailure::kRollback;
+  policy.max_failure_ratio = 0.5;
+  std::vector<std::string> ids;
+  EXPECT_TRUE(UpdateService("web", kTwo, policy, exchange, &ids).ok());
+  EXPECT_THAT(ids, ElementsAre("old-1", "new-2"));
+}
+
+TEST(ServiceUpdateTest, MoreThanThatShareIsAFailure) {
+  FakeExchange exchange;
+  exchange.never_ready["new-1"] = absl::FailedPreconditionError("exited (1)");
+  exchange.never_ready["new-2"] = absl::FailedPreconditionError("exited (2)");
+  UpdatePolicy policy;
+  policy.on_failure = UpdatePolicy::OnFailure::kRollback;
+  policy.max_failure_ratio = 0.5;
+  std::vector<std::string> ids;
+  EXPECT_FALSE(UpdateService("web", kTwo, policy, exchange, &ids).ok());
+  EXPECT_THAT(ids, ElementsAre("old-1", "old-2"));
+}
+
+TEST(ServiceUpdateTest, TheWayBackHasItsOwnOrderPauseAndWatch) {
+  FakeExchange exchange;
+  exchange.never_ready["new-2"] = absl::FailedPreconditionError("exited (1)");
+  UpdatePolicy policy;
+  policy.on_failure = UpdatePolicy::OnFailure::kRollback;
+  policy.back.start_first = true;
+  policy.back.delay = absl::Seconds(4);
+  policy.back.monitor = absl::Seconds(9);
+  EXPECT_FALSE(UpdateService("web", kTwo, policy, exchange, nullptr).ok());
+  EXPECT_THAT(
+      exchange.lines,
+      ElementsAre("create for old-1", "stop old-1", "start new-1", "pause 0", "create for old-2",
+                  "stop old-2", "start new-2", "start old-1", "stop new-1", "remove new-1",
+                  "pause 4", "start old-2", "stop new-2", "remove new-2"));
+  EXPECT_EQ(exchange.monitored["old-1"], absl::Seconds(9));
+}
+
+TEST(ServiceUpdateTest, TheWayBackEndsAtAFailureWhereItIsToldTo) {
+  for (const bool go_on : {true, false}) {
+    FakeExchange exchange;
+    exchange.never_ready["new-2"] = absl::FailedPreconditionError("exited (1)");
+    exchange.never_ready["old-1"] = absl::FailedPreconditionError("exited (2)");
+    UpdatePolicy policy;
+    policy.on_failure = UpdatePolicy::OnFailure::kRollback;
+    policy.back.monitor = absl::Seconds(1);
+    policy.back.go_on = go_on;
+    std::vector<std::string> ids;
+    EXPECT_THAT(UpdateService("web", kTwo, policy, exchange, &ids).message(),
+                HasSubstr("but: exited (2)"));
+    EXPECT_THAT(ids, ElementsAre("old-1", go_on ? "old-2" : "new-2"));
+  }
 }
 
 TEST(ServiceUpdateTest, GroupsOfTwo) {

@@ -42,9 +42,9 @@ class SetAction final : public Action {
     flags.Strings(&env_, "env", 'e', "name=value",
                   "Add or replace a variable, from the next start on");
     flags.Strings(&no_env_, "no-env", 0, "name", "Remove a variable, from the next start on");
-    flags.Strings(&publish_, "publish", 'p', "port", "Publish a port, from the next start on");
+    flags.Strings(&publish_, "publish", 'p', "port", "Publish a port");
     flags.Strings(&unpublish_, "unpublish", 0, "port",
-                  "Publish it no more, from the next start on: [[ip:]port:]port[/protocol]");
+                  "Publish it no more: [[ip:]port:]port[/protocol]");
     flags.Strings(&volumes_, "volume", 'v', "source:target", "Add or replace a mount");
     flags.Strings(&mounts_, "mount", 0, "mount", "Add or replace a mount");
     flags.Strings(&no_mounts_, "no-mount", 0, "target", "Remove a mount");

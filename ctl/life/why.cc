@@ -41,6 +41,19 @@ Value Document(const v1::EndReport& report) {
   out.Set("FinishedAt",
           TimeText(engine::FromProto(report.has_finished_at(), report.finished_at())));
   out.Set("Request", report.request());
+  if (report.has_caller()) {
+    const v1::EndCaller& from = report.caller();
+    Value caller = Value::EmptyObject();
+    caller.Set("Door", from.door());
+    if (from.has_process()) {
+      caller.Set("UID", from.uid());
+      caller.Set("PID", from.pid());
+      caller.Set("Program", from.program());
+    }
+    if (!from.address().empty()) caller.Set("Address", from.address());
+    out.Set("Caller", std::move(caller));
+  }
+  out.Set("Removed", report.removed());
   Value findings = Value::EmptyList();
   for (const v1::EndFinding& finding : report.findings()) {
     Value one = Value::EmptyObject();
@@ -87,7 +100,9 @@ std::string EndText(const v1::EndReport& report) {
 }
 
 std::string Text(const v1::EndReport& report) {
-  std::string out = absl::StrCat(report.name(), " is ", engine::StateWord(report.state()));
+  std::string out = absl::StrCat(
+      report.name(), report.removed() ? " has removed itself (--rm)"
+                                      : absl::StrCat(" is ", engine::StateWord(report.state())));
   if (report.ended()) absl::StrAppend(&out, "; its last run ", EndText(report));
   out += ".\n";
   for (const v1::EndFinding& finding : report.findings()) {

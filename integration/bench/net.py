@@ -3,7 +3,7 @@
 
 Measures a bridged container with one published port, from nothing to the first answer at that port, and its removal, in turn with
 the same container in the host's network; then throughput and round trips through a published port from another host, in turn with
-a veth pair and an nft rule made by hand.
+a veth pair and an nft rule made by hand; then the answers of a container's resolver, start-ups while a network fills, and what a shim keeps.
 
 Everything is in a network namespace of its own, as are the other host and the containers; roots, states and sockets are below a
 temporary directory. Peers that are not installed are named and left out.
@@ -75,6 +75,31 @@ def ping(host, port, seconds):
         peer.recv(1)
         times.append(time.monotonic() - at)
     print(statistics.median(times))
+
+
+def ask(name, seconds):
+    """Asks the resolver for a name, four queries under way at a time: answers a second, and the median and p99 of the time each took."""
+    peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    peer.connect(("127.0.0.11", 53))
+    peer.settimeout(5)
+    question = b"".join(bytes([len(part)]) + part.encode() for part in name.split(".")) + b"\0\0\1\0\1"
+    sent, times, begin = {}, [], time.perf_counter()
+    for number in range(4):
+        sent[number] = time.perf_counter()
+        peer.send(number.to_bytes(2, "big") + b"\1\0\0\1\0\0\0\0\0\0" + question)
+    while time.perf_counter() - begin < seconds:
+        answer = peer.recv(512)
+        now = time.perf_counter()
+        number = int.from_bytes(answer[:2], "big")
+        if answer[3] & 15 or answer[7] == 0:
+            raise SystemExit("bench: %s is not answered" % name)
+        times.append(now - sent.pop(number))
+        following = (number + 4) & 0xffff
+        sent[following] = time.perf_counter()
+        peer.send(following.to_bytes(2, "big") + b"\1\0\0\1\0\0\0\0\0\0" + question)
+    took = time.perf_counter() - begin
+    times.sort()
+    print(len(times) / took, statistics.median(times), times[int(len(times) * 0.99)])
 
 
 # --- the measurements
@@ -209,19 +234,50 @@ def traffic(commands, inspect):
     run(["nft", "delete table ip hand"])
 
 
-def scale(ctl):
+def names(ctl, inspect):
+    """Answers of a container's own shim to queries of one of its programs."""
+    run(ctl + ["network", "create", "names"])
+    for name in ("asker", "named"):
+        run(ctl + ["run", "-d", "--name", name, "--network", "names", IMAGE, "sleep", "3600"])
+    pid = inspect(ctl, "asker")
+    rounds = [[float(word) for word in run(["nsenter", "-t", str(pid), "-n", sys.executable, os.path.abspath(__file__), "--ask", "named",
+                                            str(SECONDS)]).split()] for _ in range(ROUNDS)]
+    print("A neighbour's name, asked for by UDP, four queries under way; median of %d rounds of %g s" % (ROUNDS, SECONDS))
+    table(["", "answers a second", "median, us", "p99, us"],
+          [["Gantry"] + ["%.0f" % (median_of(rounds, 0))] + ["%.0f" % (median_of(rounds, column) * 1e6) for column in (1, 2)]])
+    run(ctl + ["rm", "-f", "asker", "named"])
+    run(ctl + ["network", "rm", "names"])
+
+
+def shim_memory(ctl, inspect, prefix):
+    """Private kB of the shims of the containers whose names begin so."""
+    sizes = []
+    for name in run(ctl + ["ps", "--format", "{{.Names}}"]).split():
+        if not name.startswith(prefix):
+            continue
+        status = open("/proc/%d/status" % inspect(ctl, name)).read()
+        parent = int(status.split("PPid:")[1].split()[0])
+        rollup = open("/proc/%d/smaps_rollup" % parent).read()
+        sizes.append(sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Private_")))
+    return sizes
+
+
+def scale(ctl, inspect):
     """Start-ups while the network fills, in turn with containers that have none."""
     times = {"a published port": [], "no network": []}
     for i in range(CONTAINERS):
-        for kind, options in (("a published port", ["-p", "%d:80" % (30000 + i)]), ("no network", ["--network", "none"])):
+        for kind, prefix, options in (("a published port", "ported", ["-p", "%d:80" % (30000 + i)]),
+                                      ("no network", "plain", ["--network", "none"])):
             begin = time.monotonic()
-            run(ctl + ["run", "-d", "--name", "scale-%d-%d" % (i, len(options[0]))] + options + [IMAGE, "sleep", "3600"])
+            run(ctl + ["run", "-d", "--name", "%s-%d" % (prefix, i)] + options + [IMAGE, "sleep", "3600"])
             times[kind].append((time.monotonic() - begin) * 1000)
     few = max(1, min(20, CONTAINERS // 2))
     print("Start-up of container 1 to %d of a network; median of the first and the last %d, ms" % (CONTAINERS, few))
     table(["", "first", "last", "factor"],
           [[kind, "%.1f" % statistics.median(all[:few]), "%.1f" % statistics.median(all[-few:]),
             "%.2f" % (statistics.median(all[-few:]) / statistics.median(all[:few]))] for kind, all in times.items()])
+    print("Private memory of a shim: %d kB with a published port, %d kB without a network" %
+          tuple(statistics.median(shim_memory(ctl, inspect, prefix)) for prefix in ("ported", "plain")))
     begin = time.monotonic()
     run(ctl + ["rm", "-f"] + run(ctl + ["ps", "-aq"]).split())
     print("Removal of all: %.1f ms each" % ((time.monotonic() - begin) * 1000 / CONTAINERS / 2))
@@ -268,9 +324,12 @@ def main():
         else:
             print("podman is not installed: left out\n")
         startups(commands)
-        traffic(commands, lambda command, name: int(run(command + ["inspect", "-f", "{{.State.Pid}}", name])))
+        def inspect(command, name):
+            return int(run(command + ["inspect", "-f", "{{.State.Pid}}", name]))
+        traffic(commands, inspect)
+        names(ctl, inspect)
         if CONTAINERS > 0:
-            scale(ctl)
+            scale(ctl, inspect)
     finally:
         for process in HELPERS:
             process.kill()
@@ -290,6 +349,8 @@ if __name__ == "__main__":
         serve(int(sys.argv[2]))
     elif sys.argv[1:2] == ["--send"]:
         send(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
+    elif sys.argv[1:2] == ["--ask"]:
+        ask(sys.argv[2], float(sys.argv[3]))
     elif sys.argv[1:2] == ["--ping"]:
         ping(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
     elif os.environ.get("GANTRY_BENCH_INSIDE") != "1":

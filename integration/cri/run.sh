@@ -90,7 +90,7 @@ fi
 failed=0
 printf 'defaultTestContainerImage: registry.k8s.io/e2e-test-images/busybox:1.29-2\nwebServerTestImage: registry.k8s.io/e2e-test-images/nginx:1.14-2\n' > "$work/images.yaml"
 flags=(--runtime-endpoint "unix://$work/gantry.sock" --image-endpoint "unix://$work/gantry.sock"
-  --test-images-file "$work/images.yaml" --registry-prefix registry.k8s.io)
+  --test-images-file "$work/images.yaml" --registry-prefix registry.k8s.io --nri-socket "$work/state/nri.sock")
 if [ "$parallel" -gt 1 ]; then
   PATH=$(dirname "$("$here/../go_client.sh" ginkgo)"):$PATH # which the suite runs itself under
   flags+=(--parallel "$parallel")

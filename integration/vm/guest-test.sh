@@ -210,6 +210,16 @@ restart_policy_holds() {
   ctl run -d --name again --restart always "$image" sh -c 'sleep 0.3; exit 1' &&
     eventually 90 shows '^[1-9]' ctl inspect --format '{{.RestartCount}}' again && ctl rm -f again
 }
+# With the container's fields, and the priorities of output and errors.
+journal_line() { journalctl --no-pager -o export CONTAINER_NAME=journal PRIORITY="$1"; }
+reaches_the_journal() {
+  ctl run -d --name journal --log-driver journald --log-opt tag=tagged "$image" \
+    sh -c 'echo to the journal; echo oops >&2' &&
+    eventually 60 shows '^MESSAGE=to the journal$' journal_line 6 &&
+    shows '^CONTAINER_TAG=tagged$' journal_line 6 && shows '^CONTAINER_ID_FULL=' journal_line 6 &&
+    eventually 60 shows '^MESSAGE=oops$' journal_line 3 &&
+    equal "$(ctl logs journal 2> /dev/null)" 'to the journal' && ctl rm -f journal
+}
 config_reloads() { systemctl reload gantry && ctl version && systemctl is-active gantry; }
 
 # The runtime is left to choose itself: the driver is what is set for the one that is chosen.
@@ -376,6 +386,7 @@ check "scoped counters are removed" ctl rm -f counter1 counter2 counter3
 check "a container outlives the change to cgroupfs" outlives_its_driver systemd cgroupfs
 check "no scope stays" scopes_are_gone
 check "systemd has nothing to complain of" systemd_is_content
+check "the journal gets a container's lines" reaches_the_journal
 check "saves an image" ctl save -o /run/saved.tar "$image"
 if command -v ctr > /run/ctr.path; then check "ctr imports and runs" ctr_works; fi
 if command -v ctr criu > /run/criu.path; then check "ctr makes a checkpoint and goes on from it" ctr_checkpoints; fi

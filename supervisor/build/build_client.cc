@@ -62,6 +62,11 @@ absl::StatusOr<UniqueFd> BuildClient::Agent(const std::string& id, CancelToken*)
   return absl::NotFoundError(absl::StrCat("no SSH key \"", id, "\" forwarded from the client"));
 }
 
+absl::StatusOr<std::unique_ptr<core::BlobOrigin>> BuildClient::Origin(int, CancelToken*) {
+  return absl::InvalidArgumentError(
+      "this client gives no OCI layouts: neither as named contexts nor as local caches");
+}
+
 absl::Status RequestClient::Files(int directory, CancelToken* cancel,
                                   const std::function<void(int64_t)>& progress) {
   Counted packed(tar_);

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 
 #include "absl/status/status.h"
@@ -17,6 +18,7 @@
 #include "base/byte_stream.h"
 #include "base/unique_fd.h"
 #include "proto/gantry/v1/builds.pb.h"
+#include "supervisor/core/blob_origin.h"
 
 namespace gantry {
 class CancelToken;
@@ -36,12 +38,18 @@ class BuildClient {
   //   kResourceExhausted   far more than was sent, or the disk is full
   virtual absl::Status Files(int directory, CancelToken* cancel,
                              const std::function<void(int64_t)>& progress) = 0;
+  // The same for the context number `index`, where it has no key.
+  virtual absl::Status NamedFiles(int index, int directory, CancelToken* cancel,
+                                  const std::function<void(int64_t)>& progress) {
+    if (index == 0) return Files(directory, cancel, progress);
+    return absl::InvalidArgumentError("this client gives no files beside its context");
+  }
   // Names a directory of the client whose files the daemon keeps from build to build; then Update()
   // is called instead of Files(). `index` is 0 for the main context, then those of the request's
-  // `contexts`, in their order. "": this client always sends everything.
+  // `contexts`, in their order, then `cache_from`. "": this client always sends everything.
   virtual std::string ContextKey(int index) const { return ""; }
   // Brings the kept files in step with the client's, up to Wanted() contents; Finish() is the
-  // caller's.
+  // caller's. kUnimplemented: they cannot be kept, and are asked for by NamedFiles() instead.
   virtual absl::Status Update(int index, ContextUpdate& update, CancelToken* cancel,
                               const std::function<void(int64_t)>& progress) {
     return absl::UnimplementedError("this client does not keep contexts");
@@ -53,6 +61,12 @@ class BuildClient {
                                                        CancelToken* cancel) = 0;
   // A connection to the client's SSH agent of that id: a stream socket. kNotFound: it gives none.
   virtual absl::StatusOr<UniqueFd> Agent(const std::string& id, CancelToken* cancel);
+  // A store of the client with an OCI layout, where it has no ContextKey(): a named context, or a
+  // local cache of cache_from, by its number.
+  virtual absl::StatusOr<std::unique_ptr<core::BlobOrigin>> Origin(int index, CancelToken* cancel);
+  // What takes the blobs of the local cache number `index` of cache_to. Null: the client takes
+  // archives, as data.
+  virtual std::unique_ptr<core::BlobTaker> CacheTaker(int index) { return nullptr; }
 };
 
 // A client that has said everything in its request; the files come as a tar, compressed or not.

@@ -47,16 +47,20 @@ absl::StatusOr<std::unique_ptr<BuildContext>> BuildContext::Receive(
   const std::string key = client.ContextKey(index);
   if (!key.empty()) {
     GANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<ContextUpdate> update, places.kept->Begin(key));
-    if (absl::Status updated = client.Update(index, *update, cancel, progress); !updated.ok())
+    const absl::Status updated = client.Update(index, *update, cancel, progress);
+    if (!updated.ok() && !absl::IsUnimplemented(updated))
       return WithContext(updated, "build context");
-    absl::StatusOr<std::unique_ptr<ContextTree>> tree = update->Finish();
-    if (!tree.ok()) return WithContext(tree.status(), "build context");
-    std::unique_ptr<BuildContext> context(new BuildContext());
-    context->kept_ = *std::move(tree);
-    return context;
+    if (updated.ok()) {
+      absl::StatusOr<std::unique_ptr<ContextTree>> tree = update->Finish();
+      if (!tree.ok()) return WithContext(tree.status(), "build context");
+      std::unique_ptr<BuildContext> context(new BuildContext());
+      context->kept_ = *std::move(tree);
+      return context;
+    }
   }
   GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<BuildContext> context, Empty(places));
-  if (absl::Status filled = client.Files(context->root(), cancel, progress); !filled.ok())
+  if (absl::Status filled = client.NamedFiles(index, context->root(), cancel, progress);
+      !filled.ok())
     return WithContext(filled, "build context");
   return context;
 }

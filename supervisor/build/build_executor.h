@@ -2,12 +2,16 @@
 // needs, side by side where they do not wait for each other. The flow is docs/flows.md (e).
 //
 // What a step does to files is done through core (image_build.h): a RUN is a container like any
-// other, COPY and ADD change a snapshot. A build that fails, is cancelled or whose daemon dies leaves
-// nothing but the layers of its finished steps in the build cache.
+// other, COPY and ADD change a snapshot. A build that fails, is cancelled or whose daemon dies
+// leaves nothing but the layers of its finished steps in the build cache.
 //
 // Values are messages of gantry.v1. Thread-safe; each build takes a thread of the caller's and one
 // for each stage.
+// Several platforms are built one after the other, each from a plan of its own; what they have in
+// common comes from the cache. Inputs are build_inputs.h, results build_output.h, caches elsewhere
+// build_caches.h.
 //   kInvalidArgument    the Dockerfile or the request is wrong; the message has file and line
+//   kFailedPrecondition a RUN is for a platform that this machine does not run (emulation.h)
 //   kNotFound           no such target, base image, or source of COPY
 //   kAborted            a command of a RUN ended with another status than 0
 //   kCancelled          by the context

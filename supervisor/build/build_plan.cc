@@ -13,6 +13,7 @@
 
 #include "base/status_macros.h"
 #include "supervisor/build/dockerfile_words.h"
+#include "supervisor/oci/platform.h"
 
 namespace gantry::build {
 namespace {
@@ -82,6 +83,9 @@ absl::optional<Source> NamedContextOf(const BuildPlan& plan, absl::string_view n
   if (absl::ConsumePrefix(&image, "docker-image://")) {
     source.kind = Source::Kind::kImage;
     source.image = std::string(image);
+  } else if (absl::StartsWith(image, kOciLayout)) {
+    source.kind = Source::Kind::kImage;
+    source.image = absl::StrCat(kOciLayout, found->first);
   } else {
     source.image = found->first;
   }
@@ -143,6 +147,17 @@ absl::Status BeginStage(const Instruction& from, BuildPlan& plan) {
       if (earlier.name.empty() || earlier.name != base) continue;
       stage.base = {Source::Kind::kStage, earlier.index, ""};
     }
+  }
+  stage.made_for = plan.target_platform;
+  if (stage.base.kind == Source::Kind::kStage)
+    stage.made_for = plan.stages[stage.base.stage].made_for;
+  if (!stage.platform.empty()) {
+    absl::StatusOr<content::Platform> parsed = oci::ParsePlatform(stage.platform);
+    if (!parsed.ok())
+      return absl::InvalidArgumentError(absl::StrCat("failed to parse platform ", stage.platform,
+                                                     ": ", parsed.status().message()));
+    // Another stage's files are for what they are for.
+    if (stage.base.kind != Source::Kind::kStage) stage.made_for = *std::move(parsed);
   }
   plan.stages.push_back(std::move(stage));
   return absl::OkStatus();
@@ -276,6 +291,7 @@ absl::StatusOr<BuildPlan> PlanBuild(Dockerfile dockerfile, const PlanOptions& op
   plan.lints = std::move(dockerfile.lints);
   plan.args = options.args;
   plan.contexts = options.contexts;
+  plan.target_platform = options.target_platform;
   SetPlatformGlobals(options, plan);
   for (Instruction& instruction : dockerfile.instructions) {
     absl::Status done;

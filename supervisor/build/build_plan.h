@@ -21,6 +21,9 @@
 
 namespace gantry::build {
 
+// What the source of a context that is an OCI layout begins with.
+inline constexpr absl::string_view kOciLayout = "oci-layout://";
+
 // Of --build-arg; no value: the variable is known and not set.
 using BuildArgs = std::map<std::string, absl::optional<std::string>>;
 
@@ -30,7 +33,8 @@ struct Source {
   Kind kind = Kind::kContext;
   int stage = -1;  // of kStage
   std::string
-      image;  // of kImage: a reference as written; of kContext: its name, "" for the main one
+      image;  // of kImage: a reference as written, or "oci-layout://" and the name of a context;
+              // of kContext: its name, "" for the main one
 
   friend bool operator==(const Source&, const Source&) = default;
 };
@@ -40,8 +44,9 @@ struct Stage {
   std::string name;   // in lower case; "" for one without
   std::string shown;  // the name, or "stage-1"
   Source base;
-  std::string platform;  // of FROM --platform, "" for the target's
-  std::string from;      // the instruction as progress shows it
+  std::string platform;        // of FROM --platform, "" for the target's
+  content::Platform made_for;  // what its files are for, and its commands run as
+  std::string from;            // the instruction as progress shows it
   int line = 0;
   std::vector<Instruction> instructions;
 };
@@ -49,7 +54,8 @@ struct Stage {
 struct PlanOptions {
   BuildArgs args;
   std::string target;  // name or number; "" for the last stage
-  // Contexts beside the main one, by their names in lower case: "docker-image://REF", else files.
+  // Contexts beside the main one, by their names in lower case: "docker-image://REF",
+  // "oci-layout://...", else files.
   // They take the place of images and stages of that name.
   std::map<std::string, std::string> contexts;
   content::Platform build_platform;
@@ -66,6 +72,7 @@ struct BuildPlan {
   std::map<std::string, std::string> globals;  // global ARGs with their values
   BuildArgs args;
   std::map<std::string, std::string> contexts;  // as in the options
+  content::Platform target_platform;
   std::vector<Lint> lints;
 };
 

@@ -114,24 +114,58 @@ absl::StatusOr<core::BuildBase> BuildRun::BaseOf(const Stage& stage, v1::BuildSt
   if (stage.base.kind == Source::Kind::kScratch) {
     base.root.manifest.media_type = oci::kOciManifest;
     base.config.working_dir = "/";
-    base.config.platform = oci::HostPlatform();
-    base.config.platform.variant.clear();
-    if (!parts_.platform.empty()) {
-      GANTRY_ASSIGN_OR_RETURN(base.config.platform, oci::ParsePlatform(parts_.platform));
-    }
+    base.config.platform = stage.made_for;
+    return base;
+  }
+  std::string platform = parts_.platform;
+  if (!stage.platform.empty()) platform = PlatformText(stage.made_for);
+  if (absl::StartsWith(stage.base.image, kOciLayout)) {
+    const std::string name = stage.base.image.substr(kOciLayout.size());
+    const auto layout = parts_.layouts->find(name);
+    if (layout == parts_.layouts->end())
+      return absl::NotFoundError(
+          absl::StrCat("there is no context \"", name, "\" that is an OCI layout"));
+    GANTRY_ASSIGN_OR_RETURN(base, parts_.session->BaseFrom(*layout->second.origin, platform));
+    Used({absl::StrCat("pkg:oci/", name), base.id.str()});
     return base;
   }
   const std::string host = stage.base.image.substr(0, stage.base.image.find('/'));
   GANTRY_ASSIGN_OR_RETURN(
       const v1::RegistryAuth auth,
       parts_.client->Credentials(absl::StrContains(host, '.') ? host : "docker.io", parts_.cancel));
-  return parts_.session->Base(
-      stage.base.image, stage.platform.empty() ? parts_.platform : stage.platform,
-      parts_.request->pull() ? core::ImageBuild::Session::Pull::kAlways
-                             : core::ImageBuild::Session::Pull::kMissing,
-      auth, [&](const v1::Progress& progress) {
-        parts_.log->Progress(step, progress.id(), progress.current_bytes(), progress.total_bytes());
-      });
+  GANTRY_ASSIGN_OR_RETURN(
+      base, parts_.session->Base(stage.base.image, platform,
+                                 parts_.request->pull() ? core::ImageBuild::Session::Pull::kAlways
+                                                        : core::ImageBuild::Session::Pull::kMissing,
+                                 auth, [&](const v1::Progress& progress) {
+                                   parts_.log->Progress(step, progress.id(),
+                                                        progress.current_bytes(),
+                                                        progress.total_bytes());
+                                 }));
+  Used({PurlOfImage(stage.base.image, base.config.platform, ""), base.id.str()});
+  return base;
+}
+
+void BuildRun::Used(Material material) {
+  absl::MutexLock lock(&mu_);
+  materials_.insert(std::move(material));
+}
+
+std::vector<Material> BuildRun::Materials() {
+  absl::MutexLock lock(&mu_);
+  return {materials_.begin(), materials_.end()};
+}
+
+std::vector<DoneStep> BuildRun::Steps() {
+  absl::MutexLock lock(&mu_);
+  std::vector<DoneStep> steps;
+  std::set<std::string> seen;
+  for (const auto& [index, stage] : done_) {
+    for (const DoneStep& step : stage.steps) {
+      if (seen.insert(step.key).second) steps.push_back(step);
+    }
+  }
+  return steps;
 }
 
 absl::Status BuildRun::RunStage(int index) {
@@ -141,18 +175,21 @@ absl::Status BuildRun::RunStage(int index) {
   core::BuildBase base;
   // Before the first line, so that it is known how many steps there are.
   v1::BuildStep from;
-  const bool single = parts_.plan->order.size() == 1;
+  const std::string prefix =
+      parts_.shown + (parts_.plan->order.size() == 1 ? std::string() : stage.shown + " ");
   if (stage.base.kind == Source::Kind::kStage) {
     GANTRY_ASSIGN_OR_RETURN(const BuiltStage* below, WaitFor(stage.base.stage));
     base.root = below->root;
     base.config = below->evaluator->config();
     before = below->evaluator.get();
+    built.base_layers = below->base_layers;
+    built.steps = below->steps;
     from = parts_.log->Begin(stage.from, stage.from, positions_.at(index), instructions_, true);
     from.set_image_id(base.root.chain_id());
     GANTRY_RETURN_IF_ERROR(parts_.log->End(from));
   } else {
-    from = parts_.log->Begin(absl::StrCat("[", single ? "" : stage.shown + " ", "1] ", stage.from),
-                             stage.from, positions_.at(index), instructions_);
+    from = parts_.log->Begin(absl::StrCat("[", prefix, "1] ", stage.from), stage.from,
+                             positions_.at(index), instructions_);
     absl::StatusOr<core::BuildBase> found = BaseOf(stage, from);
     if (!found.ok()) {
       const absl::Status failed = absl::Status(
@@ -162,6 +199,7 @@ absl::Status BuildRun::RunStage(int index) {
       return failed;
     }
     base = *std::move(found);
+    built.base_layers = base.root.diff_ids.size();
     from.set_image_id(base.id.str());
     GANTRY_RETURN_IF_ERROR(parts_.log->End(from));
   }
@@ -169,6 +207,10 @@ absl::Status BuildRun::RunStage(int index) {
   built.evaluator =
       std::make_unique<StageEvaluator>(*parts_.plan, index, std::move(base.config), before);
   GANTRY_ASSIGN_OR_RETURN(std::vector<Instruction> instructions, built.evaluator->TakeTriggers());
+  for (const Instruction& trigger : instructions) {
+    if (trigger.keyword != Keyword::kRun) continue;
+    GANTRY_RETURN_IF_ERROR(parts_.emulation->CheckRun(*parts_.plan, stage, stage.line));
+  }
   instructions.insert(instructions.end(), stage.instructions.begin(), stage.instructions.end());
   const auto total = 1 + std::count_if(instructions.begin(), instructions.end(), Counts);
   int position = 1;
@@ -188,20 +230,17 @@ absl::Status BuildRun::RunStage(int index) {
       GANTRY_RETURN_IF_ERROR(parts_.log->End(step));
       continue;
     }
-    v1::BuildStep step = parts_.log->Begin(absl::StrCat("[", single ? "" : stage.shown + " ",
-                                                        position, "/", total, "] ", layer->shown),
-                                           instruction.original, place, instructions_);
+    v1::BuildStep step =
+        parts_.log->Begin(absl::StrCat("[", prefix, position, "/", total, "] ", layer->shown),
+                          instruction.original, place, instructions_);
     step.set_command(absl::StrJoin(layer->arguments, " "));
-    absl::StatusOr<core::BuildRoot> next =
-        DoStep(stage, built.root, *layer, step, *built.evaluator);
-    if (!next.ok()) {
-      const absl::Status failed = absl::Status(
-          next.status().code(), absl::StrCat(parts_.plan->file, ":", layer->line, ": ",
-                                             layer->shown, ": ", next.status().message()));
+    if (absl::Status done = DoStep(stage, *layer, step, built); !done.ok()) {
+      const absl::Status failed =
+          absl::Status(done.code(), absl::StrCat(parts_.plan->file, ":", layer->line, ": ",
+                                                 layer->shown, ": ", done.message()));
       parts_.log->Fail(step, failed, step.exit_code());
       return failed;
     }
-    built.root = *std::move(next);
   }
   for (const Lint& lint : built.evaluator->lints())
     parts_.log->Warn(lint.rule, lint.text, parts_.plan->file, lint.line);
@@ -221,12 +260,12 @@ bool BuildRun::MayReuse(const Stage& stage) const {
 
 absl::StatusOr<std::string> BuildRun::KeyOf(const core::BuildRoot& root, const LayerStep& layer) {
   KeyWriter key;
-  key.Add("version", "1");
+  key.Add("version", "2");
   key.Add("below", root.chain_id());
   key.Add("kind", absl::StrCat(static_cast<int>(layer.kind)));
   key.Add("user", layer.user);
   key.Add("directory", layer.working_dir);
-  key.Add("platform", parts_.platform);
+  key.Add("platform", PlatformText(parts_.plan->stages[layer.stage].made_for));
   if (layer.kind == LayerStep::Kind::kRun) {
     for (const std::string& argument : layer.arguments) key.Add("argument", argument);
     for (const std::string& entry : layer.environment) key.Add("environment", entry);
@@ -251,6 +290,7 @@ absl::Status BuildRun::AddMounted(const LayerStep& layer, KeyWriter& key) {
     // What a cache or a secret holds does not count.
     if (mount.type != RunMount::Type::kBind) continue;
     LayerStep copied;
+    copied.stage = layer.stage;
     GANTRY_ASSIGN_OR_RETURN(copied.from, ResolveFrom(*parts_.plan, layer.stage, mount.from));
     copied.sources.push_back({CopySource::Kind::kPath, mount.source, ""});
     GANTRY_RETURN_IF_ERROR(AddCopied(copied, key));
@@ -267,7 +307,7 @@ absl::Status BuildRun::AddCopied(const LayerStep& layer, KeyWriter& key) {
   key.Add("checksum", layer.checksum);
   GANTRY_ASSIGN_OR_RETURN(const engine::IgnoreRules excludes,
                           engine::IgnoreRules::FromPatterns(layer.excludes));
-  GANTRY_ASSIGN_OR_RETURN(const StepFiles from, FilesOf(layer.from));
+  GANTRY_ASSIGN_OR_RETURN(const StepFiles from, FilesOf(layer.from, layer.stage));
   KnownDigestFn known;
   if (from.context != nullptr) {
     known = [&from](absl::string_view path) -> const std::string& {
@@ -321,6 +361,7 @@ absl::Status BuildRun::AddRemote(const LayerStep& layer, const CopySource& sourc
   if (source.kind == CopySource::Kind::kGit) {
     GANTRY_ASSIGN_OR_RETURN(const GitSource git, GitSourceOf(layer, source));
     GANTRY_ASSIGN_OR_RETURN(const RemoteFiles::Tree tree, parts_.remote->Clone(git, parts_.cancel));
+    Used({WithoutPassword(source.path), tree.commit});
     key.Add("commit", tree.commit);
     key.Add("directory", git.directory);
     key.Add("administration", git.keep_git_dir ? "1" : "0");
@@ -331,11 +372,13 @@ absl::Status BuildRun::AddRemote(const LayerStep& layer, const CopySource& sourc
   // What the checksum names need not be fetched to be known.
   if (!layer.checksum.empty()) {
     GANTRY_RETURN_IF_ERROR(content::Digest::Parse(layer.checksum).status());
+    Used({WithoutPassword(source.path), layer.checksum});
     key.Add("content", layer.checksum);
     return absl::OkStatus();
   }
   GANTRY_ASSIGN_OR_RETURN(const RemoteFiles::File file,
                           parts_.remote->Get(source.path, parts_.cancel, nullptr));
+  Used({WithoutPassword(source.path), file.digest});
   key.Add("content", file.digest);
   return absl::OkStatus();
 }
@@ -363,36 +406,58 @@ absl::StatusOr<BuildRun::Fetched> BuildRun::Fetch(const LayerStep& layer,
   return fetched;
 }
 
-absl::StatusOr<core::BuildRoot> BuildRun::DoStep(const Stage& stage, const core::BuildRoot& root,
-                                                 const LayerStep& layer, v1::BuildStep& step,
-                                                 StageEvaluator& evaluator) {
-  GANTRY_ASSIGN_OR_RETURN(const std::string key, KeyOf(root, layer));
+absl::StatusOr<absl::optional<core::BuildCache::Hit>> BuildRun::FindDone(
+    const core::BuildRoot& root, const LayerStep& layer, const std::string& key) {
+  GANTRY_ASSIGN_OR_RETURN(absl::optional<core::BuildCache::Hit> hit,
+                          parts_.cache->Find(*parts_.session, root, key));
+  for (core::BuildCacheImport* imported : parts_.imports) {
+    if (hit.has_value()) break;
+    absl::StatusOr<absl::optional<core::BuildCache::Hit>> found =
+        imported->Find(*parts_.session, *parts_.cache, root, key, layer.shown);
+    if (!found.ok()) {
+      GANTRY_RETURN_IF_ERROR(parts_.cancel->Check());
+      // The step can be done here as well.
+      parts_.log->Warn("CacheImport",
+                       absl::StrCat(imported->name(), ": ", found.status().message()),
+                       parts_.plan->file, layer.line);
+      continue;
+    }
+    hit = *std::move(found);
+  }
+  return hit;
+}
+
+absl::Status BuildRun::DoStep(const Stage& stage, const LayerStep& layer, v1::BuildStep& step,
+                              BuiltStage& built) {
+  GANTRY_ASSIGN_OR_RETURN(const std::string key, KeyOf(built.root, layer));
   if (MayReuse(stage)) {
     GANTRY_ASSIGN_OR_RETURN(absl::optional<core::BuildCache::Hit> hit,
-                            parts_.cache->Find(*parts_.session, root, key));
+                            FindDone(built.root, layer, key));
     if (hit.has_value()) {
-      evaluator.Done(layer, true);
-      evaluator.config().history.back().created = TimeText(hit->made_at);
+      built.evaluator->Done(layer, true);
+      built.evaluator->config().history.back().created = TimeText(hit->made_at);
       step.set_image_id(hit->root.chain_id());
-      GANTRY_RETURN_IF_ERROR(parts_.log->End(step, /*cached=*/true));
-      return std::move(hit->root);
+      built.root = std::move(hit->root);
+      built.steps.push_back({key, built.root, hit->made_at});
+      return parts_.log->End(step, /*cached=*/true);
     }
   }
   core::BuildRoot next;
   if (layer.kind == LayerStep::Kind::kRun) {
-    GANTRY_ASSIGN_OR_RETURN(next, DoRun(root, layer, step));
+    GANTRY_ASSIGN_OR_RETURN(next, DoRun(built.root, layer, step));
   } else if (layer.kind == LayerStep::Kind::kWorkdir) {
-    GANTRY_ASSIGN_OR_RETURN(next, DoWorkdir(root, layer));
+    GANTRY_ASSIGN_OR_RETURN(next, DoWorkdir(built.root, layer));
   } else {
-    GANTRY_ASSIGN_OR_RETURN(next, DoCopy(root, layer));
+    GANTRY_ASSIGN_OR_RETURN(next, DoCopy(built.root, layer));
   }
-  evaluator.Done(layer, true);
+  built.evaluator->Done(layer, true);
   const absl::Time now = Clock::Real().Now();
-  evaluator.config().history.back().created = TimeText(now);
+  built.evaluator->config().history.back().created = TimeText(now);
   GANTRY_RETURN_IF_ERROR(parts_.cache->Put(*parts_.session, key, layer.shown, next, now));
   step.set_image_id(next.chain_id());
-  GANTRY_RETURN_IF_ERROR(parts_.log->End(step));
-  return next;
+  built.root = std::move(next);
+  built.steps.push_back({key, built.root, now});
+  return parts_.log->End(step);
 }
 
 absl::Status BuildRun::Allowed(const std::string& entitlement) const {
@@ -417,7 +482,7 @@ absl::StatusOr<core::BuildRoot> BuildRun::DoRun(const core::BuildRoot& root, con
   for (const auto& [name, value] : layer.proxies) config.add_env(absl::StrCat(name, "=", value));
   config.set_working_dir(layer.working_dir);
   config.set_user(layer.user);
-  config.set_hostname("buildkitsandbox");
+  config.set_hostname(request.hostname().empty() ? "buildkitsandbox" : request.hostname());
   config.set_network_mode(layer.network != "default" ? layer.network : request.network_mode());
   if (config.network_mode() == "host" && layer.network == "host")
     GANTRY_RETURN_IF_ERROR(Allowed("network.host"));
@@ -440,7 +505,7 @@ absl::StatusOr<core::BuildRoot> BuildRun::DoRun(const core::BuildRoot& root, con
   mount_parts.state_directory = absl::StrCat(parts_.state_directory, "/step-", step.number());
   mount_parts.files_of = [&](const std::string& from) -> absl::StatusOr<StepFiles> {
     GANTRY_ASSIGN_OR_RETURN(const Source source, ResolveFrom(*parts_.plan, layer.stage, from));
-    return FilesOf(source);
+    return FilesOf(source, layer.stage);
   };
   StepMounts mounts(std::move(mount_parts));
   GANTRY_RETURN_IF_ERROR(mounts.AddTo(layer, config));
@@ -476,7 +541,7 @@ absl::StatusOr<core::BuildRoot> BuildRun::DoWorkdir(const core::BuildRoot& root,
       });
 }
 
-absl::StatusOr<StepFiles> BuildRun::FilesOf(const Source& source) {
+absl::StatusOr<StepFiles> BuildRun::FilesOf(const Source& source, int reader) {
   switch (source.kind) {
     case Source::Kind::kContext:
       return StepFiles{
@@ -490,13 +555,17 @@ absl::StatusOr<StepFiles> BuildRun::FilesOf(const Source& source) {
     case Source::Kind::kImage:
       break;
   }
-  {
-    absl::MutexLock lock(&mu_);
-    const auto found = images_.find(source.image);
-    if (found != images_.end()) return StepFiles{found->second.get(), nullptr};
-  }
   Stage stage;
   stage.base = source;
+  stage.made_for = parts_.plan->stages[reader].made_for;
+  if (!(stage.made_for == parts_.plan->target_platform))
+    stage.platform = PlatformText(stage.made_for);
+  const std::string key = absl::StrCat(source.image, " ", stage.platform);
+  {
+    absl::MutexLock lock(&mu_);
+    const auto found = images_.find(key);
+    if (found != images_.end()) return StepFiles{found->second.get(), nullptr};
+  }
   v1::BuildStep step = parts_.log->Begin(absl::StrCat("[internal] FROM ", source.image));
   absl::StatusOr<core::BuildBase> base = BaseOf(stage, step);
   if (!base.ok()) {
@@ -505,9 +574,9 @@ absl::StatusOr<StepFiles> BuildRun::FilesOf(const Source& source) {
   }
   GANTRY_RETURN_IF_ERROR(parts_.log->End(step));
   absl::MutexLock lock(&mu_);
-  return StepFiles{images_.emplace(source.image, std::make_unique<core::BuildRoot>(base->root))
-                       .first->second.get(),
-                   nullptr};
+  return StepFiles{
+      images_.emplace(key, std::make_unique<core::BuildRoot>(base->root)).first->second.get(),
+      nullptr};
 }
 
 absl::StatusOr<core::BuildRoot> BuildRun::DoCopy(const core::BuildRoot& root,
@@ -515,7 +584,7 @@ absl::StatusOr<core::BuildRoot> BuildRun::DoCopy(const core::BuildRoot& root,
   GANTRY_ASSIGN_OR_RETURN(const FileMode mode, FileMode::Parse(layer.mode));
   GANTRY_ASSIGN_OR_RETURN(const engine::IgnoreRules excludes,
                           engine::IgnoreRules::FromPatterns(layer.excludes));
-  GANTRY_ASSIGN_OR_RETURN(const StepFiles from, FilesOf(layer.from));
+  GANTRY_ASSIGN_OR_RETURN(const StepFiles from, FilesOf(layer.from, layer.stage));
   std::map<const CopySource*, Fetched> fetched;
   for (const CopySource& source : layer.sources) {
     if (source.kind != CopySource::Kind::kUrl && source.kind != CopySource::Kind::kGit) continue;

@@ -6,6 +6,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -13,29 +14,44 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
 
 #include "base/cancel_token.h"
 #include "base/unique_fd.h"
 #include "proto/gantry/v1/builds.pb.h"
+#include "supervisor/build/attestation.h"
 #include "supervisor/build/build_client.h"
 #include "supervisor/build/build_context.h"
+#include "supervisor/build/build_inputs.h"
 #include "supervisor/build/build_log.h"
 #include "supervisor/build/build_plan.h"
 #include "supervisor/build/cache_mounts.h"
+#include "supervisor/build/emulation.h"
 #include "supervisor/build/file_copy.h"
 #include "supervisor/build/remote_files.h"
 #include "supervisor/build/stage_evaluator.h"
 #include "supervisor/build/step_mounts.h"
 #include "supervisor/build/tree_digest.h"
 #include "supervisor/core/build_cache.h"
+#include "supervisor/core/build_cache_import.h"
 #include "supervisor/core/image_build.h"
 
 namespace gantry::build {
+
+// A step that made a layer, or was found in a cache.
+struct DoneStep {
+  std::string key;  // of its result
+  core::BuildRoot after;
+  absl::Time made_at;
+};
 
 // A stage at its end.
 struct BuiltStage {
   core::BuildRoot root;
   std::unique_ptr<StageEvaluator> evaluator;
+  size_t base_layers = 0;       // of the image that it stands on in the end
+  std::vector<DoneStep> steps;  // in order, with those of the stages that it stands on
 };
 
 class BuildRun {
@@ -49,6 +65,9 @@ class BuildRun {
     const BuildContext* context;
     // Beside the main one, by name.
     const std::map<std::string, std::unique_ptr<BuildContext>>* contexts;
+    const std::map<std::string, ClientLayout>* layouts;
+    std::vector<core::BuildCacheImport*> imports;
+    const Emulation* emulation;
     RemoteFiles* remote;
     BuildLog* log;
     CancelToken* cancel;  // ends all stages; the first failure cancels it
@@ -56,23 +75,33 @@ class BuildRun {
     std::string directory;        // of this build alone
     std::string state_directory;  // the same, on a tmpfs
     std::string platform;         // of the target, "" for the host's
+    std::string shown;            // what names of steps begin with, "linux/arm64 " of several
   };
   explicit BuildRun(const Parts& parts);
 
   // Carries out all stages of the plan. The target's stage, or why the first one failed.
   absl::StatusOr<const BuiltStage*> RunStages();
 
+  // After that: steps of all stages, and what images and addresses they were made from.
+  std::vector<DoneStep> Steps() ABSL_LOCKS_EXCLUDED(mu_);
+  std::vector<Material> Materials() ABSL_LOCKS_EXCLUDED(mu_);
+
  private:
   absl::Status RunStage(int index) ABSL_LOCKS_EXCLUDED(mu_);
   // Waits for a stage that another thread carries out. kCancelled when it failed.
   absl::StatusOr<const BuiltStage*> WaitFor(int index) ABSL_LOCKS_EXCLUDED(mu_);
   absl::StatusOr<core::BuildBase> BaseOf(const Stage& stage, v1::BuildStep& step);
-  // The files that a COPY or a mount takes from: a stage's or image's, else those of a context.
-  absl::StatusOr<StepFiles> FilesOf(const Source& source) ABSL_LOCKS_EXCLUDED(mu_);
+  // The files that a COPY or a mount in the stage `reader` takes from: a stage's or image's, else
+  // those of a context.
+  absl::StatusOr<StepFiles> FilesOf(const Source& source, int reader) ABSL_LOCKS_EXCLUDED(mu_);
 
-  absl::StatusOr<core::BuildRoot> DoStep(const Stage& stage, const core::BuildRoot& root,
-                                         const LayerStep& layer, v1::BuildStep& step,
-                                         StageEvaluator& evaluator);
+  absl::Status DoStep(const Stage& stage, const LayerStep& layer, v1::BuildStep& step,
+                      BuiltStage& built);
+  // The result of an earlier build, here or elsewhere.
+  absl::StatusOr<absl::optional<core::BuildCache::Hit>> FindDone(const core::BuildRoot& root,
+                                                                 const LayerStep& layer,
+                                                                 const std::string& key);
+  void Used(Material material) ABSL_LOCKS_EXCLUDED(mu_);
   absl::StatusOr<core::BuildRoot> DoRun(const core::BuildRoot& root, const LayerStep& layer,
                                         v1::BuildStep& step);
   absl::StatusOr<core::BuildRoot> DoCopy(const core::BuildRoot& root, const LayerStep& layer);
@@ -102,6 +131,7 @@ class BuildRun {
   std::map<int, BuiltStage> done_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, std::unique_ptr<core::BuildRoot>> images_ ABSL_GUARDED_BY(mu_);
   absl::Status failure_ ABSL_GUARDED_BY(mu_);  // the first
+  std::set<Material> materials_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace gantry::build

@@ -2,6 +2,8 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include <map>
+#include <string>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
@@ -10,28 +12,36 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "glog/logging.h"
+#include "nlohmann/json.hpp"
 
 #include "base/crash_point.h"
 #include "base/field_error.h"
 #include "base/file.h"
+#include "base/project_quota.h"
 #include "base/status_macros.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/gantry/v1/container_requests.pb.h"
 #include "proto/record/v1/record.pb.h"
 #include "snapshotter/mount.h"
+#include "supervisor/core/container_ids.h"
 #include "supervisor/core/container_intent.h"
 #include "supervisor/core/container_lifecycle.h"
 #include "supervisor/core/container_mounts.h"
 #include "supervisor/core/container_names.h"
 #include "supervisor/core/container_spec.h"
 #include "supervisor/core/container_volumes.h"
+#include "supervisor/core/device_requests.h"
 #include "supervisor/core/event_bus.h"
+#include "supervisor/core/id_choice.h"
+#include "supervisor/core/image_mounts.h"
 #include "supervisor/core/lease_scope.h"
+#include "supervisor/core/manifest_record.h"
 #include "supervisor/core/name_files.h"
 #include "supervisor/core/network_choice.h"
 #include "supervisor/core/network_names.h"
 #include "supervisor/core/pod_member.h"
 #include "supervisor/core/record_facts.h"
+#include "supervisor/oci/project_guard.h"
 #include "supervisor/oci/runtime_spec.h"
 #include "supervisor/runtime/runtime_probe.h"
 
@@ -40,6 +50,8 @@ namespace {
 
 constexpr char kSpecType[] = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 constexpr char kRuntimeName[] = "io.containerd.runc.v2";
+// How large the layer of a container may grow, in bytes.
+constexpr char kMaxSizeLabel[] = "containerd.io/snapshot/max-size";
 
 std::string RandomBytes(size_t n) {
   std::string bytes(n, '\0');
@@ -109,8 +121,11 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::Create(
 absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::CreateFrom(
     const CallContext& context, const v1::CreateContainerRequest& request,
     const ResolvedImage& image) {
+  // What a build mounts in its steps, caches above all, is its own and has the host's ids.
+  v1::CreateContainerRequest step = request;
+  if (step.config().userns_mode().empty()) step.mutable_config()->set_userns_mode("host");
   return CreateOf(
-      context, request, CreateFor::kRun, nullptr,
+      context, step, CreateFor::kRun, nullptr,
       [&](const v1::ContainerConfig&) -> absl::StatusOr<ResolvedImage> { return image; });
 }
 
@@ -131,9 +146,11 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::CreateOf(
         one.set_network(config.network_mode());
     }
   }
+  if (pod == nullptr) SetIds({}, config);
   const std::string name(absl::StripPrefix(request.name(), "/"));
   if (!request.name().empty()) GANTRY_RETURN_IF_ERROR(CheckContainerName(name));
   GANTRY_RETURN_IF_ERROR(CheckContainerConfig(config));
+  if (parts_.devices != nullptr) GANTRY_RETURN_IF_ERROR(CheckDevices(config, *parts_.devices));
   NormalizeMounts(config);
   if (!config.runtime().empty())
     GANTRY_RETURN_IF_ERROR(parts_.runtimes->Resolve(config.runtime()).status());
@@ -165,6 +182,12 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::CreateOf(
     GANTRY_ASSIGN_OR_RETURN(std::string other_id, parts_.records->ResolveId(context, other));
     *mode = absl::StrCat("container:", other_id);
   }
+
+  IdChoice::Chosen ids;
+  if (pod == nullptr) {
+    GANTRY_ASSIGN_OR_RETURN(ids, parts_.volumes->ChooseIds(context, network, config));
+  }
+  GANTRY_RETURN_IF_ERROR(CheckMappedMounts(config));
 
   // It is on the host's network by the host's name.
   if (network.kind == NetworkChoice::Kind::kHost && config.hostname().empty() && pod == nullptr &&
@@ -201,7 +224,22 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::CreateOf(
 
   GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
                           stores.Snapshots("", lease.scope()));
-  GANTRY_ASSIGN_OR_RETURN(std::vector<snapshot::Mount> mounts, snapshots.Prepare(id, chain_id, {}));
+  snapshot::Labels labels;
+  const auto size = config.storage_options().find("size");
+  const bool limited = size != config.storage_options().end();
+  if (limited) {
+    if (stores.default_snapshotter != "overlayfs") {
+      return FieldError("storage_options",
+                        absl::StrCat("the snapshotter ", stores.default_snapshotter, " has none"));
+    }
+    GANTRY_ASSIGN_OR_RETURN(const int64_t bytes, ParseTreeSize(size->second));
+    labels[kMaxSizeLabel] = absl::StrCat(bytes);
+  }
+  absl::StatusOr<std::vector<snapshot::Mount>> prepared = snapshots.Prepare(id, chain_id, labels);
+  if (limited && absl::IsFailedPrecondition(prepared.status()))
+    return FieldError("storage_options", prepared.status().message());
+  GANTRY_RETURN_IF_ERROR(prepared.status());
+  const std::vector<snapshot::Mount> mounts = *std::move(prepared);
   CrashPoint("snapshot.prepared");
   absl::Cleanup remove_snapshot = [&snapshots, &id] {
     if (absl::Status removed = snapshots.Remove(id); !removed.ok())
@@ -234,16 +272,36 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::CreateOf(
       continue;
     for (oci::MountConfig& one : spec_config.mounts) {
       if (one.destination == mount.target())
-        one.recursive_read_only = MayHaveMountsBelow(one.source);
+        one.recursive_read_only = MayHaveMountsBelow(mount.source());
     }
   }
+  std::map<std::string, std::string> image_labels;
+  GANTRY_RETURN_IF_ERROR(ImageMounts({&stores, parts_.images, parts_.unpack})
+                             .AddTo(leased, config, spec_config.mounts, image_labels));
+  if (config.resources().pids_limit() == 0 && parts_.default_pids_limit > 0 && pod == nullptr)
+    spec_config.resources.pids_limit = parts_.default_pids_limit;
   if (pod != nullptr) GANTRY_RETURN_IF_ERROR(pod->join(id, spec_config, user));
   GANTRY_ASSIGN_OR_RETURN(oci::RuntimeSpec spec, oci::BuildSpec(spec_config, user, *parts_.host));
+  // A profile of the person's own stays as it is.
+  if ((limited || volumes.limited()) && spec_config.uids.empty() &&
+      spec_config.seccomp_profile.empty())
+    oci::ForbidProjectChange(spec.document()["linux"]["seccomp"]);
+  if (pod != nullptr && pod->finish != nullptr) {
+    GANTRY_RETURN_IF_ERROR(pod->finish(id, spec));
+    if (!pod->cdi_devices.empty()) {
+      // Put into the configuration at each start, as the files say then.
+      v1::DeviceRequest& more = *config.add_device_requests();
+      more.set_driver("cdi");
+      for (const std::string& name : pod->cdi_devices) more.add_device_ids(name);
+      if (parts_.devices != nullptr) GANTRY_RETURN_IF_ERROR(CheckDevices(config, *parts_.devices));
+    }
+  }
 
   metadata::NewContainer fresh;
   record::v1::Container& record = fresh.record;
   record.set_id(id);
   *record.mutable_labels() = config.labels();
+  record.mutable_labels()->insert(image_labels.begin(), image_labels.end());
   record.set_image(image.names.empty() ? image.target.digest.str() : image.names.front());
   for (const std::string& name : image.names) {
     if (name == config.image() || absl::EndsWith(name, "/" + config.image()))
@@ -262,6 +320,7 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::CreateOf(
   google::protobuf::Any& image_extension = (*record.mutable_extensions())[kImageExtension];
   image_extension.set_type_url("gantry.record.v1.Descriptor");
   image_extension.set_value(target.SerializeAsString());
+  WriteManifest(image.manifest, image.config.platform, record);
   if (pod != nullptr) {
     record.set_sandbox(pod->pod_id);
     record.mutable_labels()->insert(pod->labels.begin(), pod->labels.end());

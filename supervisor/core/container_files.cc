@@ -42,9 +42,11 @@
 #include "base/tar/tree_writer.h"
 #include "base/tar/writer.h"
 #include "base/unique_fd.h"
+#include "base/user_namespace.h"
 #include "proto/gantry/v1/container_files.pb.h"
 #include "snapshotter/layer_diff.h"
 #include "snapshotter/private_mounts.h"
+#include "supervisor/core/container_ids.h"
 #include "supervisor/core/image_assembly.h"
 #include "supervisor/core/lease_scope.h"
 #include "supervisor/distribution/reference.h"
@@ -179,6 +181,14 @@ absl::Status MountBinds(int root, const std::string& spec_json) {
   return absl::OkStatus();
 }
 
+// By which the calling thread, which works in the root of the container, sees owners: with a user
+// namespace those of the host while it runs, for there it has been made its root; else the
+// container's own, as they are on disk.
+IdMaps IdsSeen(const LoadedContainer& loaded) {
+  IdMaps ids = IdsOf(loaded.config);
+  return ActsAsRootOf(ids) ? ids : IdMaps();
+}
+
 }  // namespace
 
 absl::Status ContainerFiles::WithRootfs(const CallContext& context, const LoadedContainer& loaded,
@@ -211,7 +221,8 @@ absl::Status ContainerFiles::WithRootfs(const CallContext& context, const Loaded
         result = ErrnoToStatus(errno, absl::StrCat("container ", loaded.id(), ": its root"));
         return;
       }
-      result = use(root.get());
+      result = ActAsRootOf(IdsOf(loaded.config));
+      if (result.ok()) result = use(root.get());
     });
     if (!worker.ok())
       return WithContext(worker.status(),
@@ -285,7 +296,7 @@ absl::Status ContainerFiles::CopyFrom(const CallContext& context,
     GANTRY_ASSIGN_OR_RETURN(SplitPath split, Split(request.path()));
     GANTRY_RETURN_IF_ERROR(begin(stat));
     TarWriter tar(out, TarWriter::Seconds::kExact);
-    TreeWriter tree(tar, {.cancel = context.cancel});
+    TreeWriter tree(tar, {.cancel = context.cancel, .ids = IdsSeen(loaded)});
     if (split.name.empty()) {
       UniqueFd directory = OpenInRoot(root.fd, split.parent, O_RDONLY | O_DIRECTORY);
       if (!directory.valid()) return root.Error(errno, request.path());
@@ -321,6 +332,7 @@ absl::Status ContainerFiles::CopyTo(const CallContext& context, const v1::CopyTo
     options.follow_links = true;
     options.no_overwrite_dir_non_dir = open.no_overwrite_dir_non_dir();
     options.cancel = context.cancel;
+    options.ids = IdsSeen(loaded);
     return ExtractTree(*plain, base.get(), options).status();
   };
   GANTRY_RETURN_IF_ERROR(WithRootfs(context, loaded, true, View::kWithMounts, extract));
@@ -333,7 +345,8 @@ absl::Status ContainerFiles::Export(const CallContext& context, const std::strin
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded, parts_.records->Load(context, container));
   const auto write = [&](int root) -> absl::Status {
     TarWriter tar(out);
-    TreeWriter tree(tar, {.cancel = context.cancel, .one_file_system = true});
+    TreeWriter tree(tar,
+                    {.cancel = context.cancel, .one_file_system = true, .ids = IdsSeen(loaded)});
     // A copy of the root's mount alone shows what lies below the mounts of a running container:
     // volumes may be of the same file system, and files are mounted too. The kernel refuses it
     // where a mount was locked by a more privileged user namespace.

@@ -1,5 +1,7 @@
 #include "supervisor/core/container_intent.h"
 
+#include "absl/strings/match.h"
+
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/record/v1/record.pb.h"
 
@@ -9,6 +11,12 @@ namespace {
 constexpr char kExtension[] = "gantry";
 constexpr char kType[] = "gantry.v1.ContainerConfig";
 
+bool KeepsShownImage(absl::string_view label) {
+  return absl::StartsWith(label, "containerd.io/gc.ref.content.image-volume.") ||
+         (absl::StartsWith(label, "containerd.io/gc.ref.snapshot.") &&
+          absl::StrContains(label, "/image-volume-"));
+}
+
 }  // namespace
 
 std::optional<v1::ContainerConfig> ReadIntent(const record::v1::Container& record) {
@@ -17,13 +25,20 @@ std::optional<v1::ContainerConfig> ReadIntent(const record::v1::Container& recor
     return std::nullopt;
   v1::ContainerConfig config;
   if (!config.ParseFromString(intent->second.value())) return std::nullopt;
-  *config.mutable_labels() = record.labels();
+  // A record has no labels without a value, as containerd's have none; those are here.
+  for (const auto& [key, value] : record.labels()) {
+    // What keeps the images that it is shown is the daemon's business (image_mounts.h).
+    if (!KeepsShownImage(key)) (*config.mutable_labels())[key] = value;
+  }
   return config;
 }
 
 void WriteIntent(const v1::ContainerConfig& config, record::v1::Container& record) {
   v1::ContainerConfig stored = config;
   stored.clear_labels();
+  for (const auto& [name, value] : config.labels()) {
+    if (value.empty()) stored.mutable_labels()->insert({name, value});
+  }
   google::protobuf::Any& intent = (*record.mutable_extensions())[kExtension];
   intent.set_type_url(kType);
   intent.set_value(stored.SerializeAsString());

@@ -25,6 +25,20 @@ TEST(ContainerIntentTest, LabelsAreTheRecordsOwn) {
   EXPECT_EQ(read->labels().at("set-later"), "2");
 }
 
+TEST(ContainerIntentTest, ALabelWithoutAValueIsKeptThoughTheRecordHasNone) {
+  v1::ContainerConfig config;
+  (*config.mutable_labels())["flag"] = "";
+  (*config.mutable_labels())["valued"] = "1";
+  record::v1::Container record;
+  (*record.mutable_labels())["valued"] = "1";
+  WriteIntent(config, record);
+  EXPECT_EQ(ReadIntent(record)->labels().at("flag"), "");
+  EXPECT_EQ(ReadIntent(record)->labels().size(), 2u);
+  // Another door gives it one.
+  (*record.mutable_labels())["flag"] = "set";
+  EXPECT_EQ(ReadIntent(record)->labels().at("flag"), "set");
+}
+
 TEST(ContainerIntentTest, WhatIsNotOursHasNone) {
   record::v1::Container record;
   EXPECT_FALSE(ReadIntent(record).has_value());

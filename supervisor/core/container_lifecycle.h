@@ -28,6 +28,7 @@
 #include "supervisor/core/prepare_run.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
+#include "supervisor/oci/cdi/device_files.h"
 #include "supervisor/oci/host_facts.h"
 #include "supervisor/oci/user_lookup.h"
 #include "supervisor/runtime/runtime_probe.h"
@@ -81,6 +82,8 @@ class ContainerLifecycle {
     NetworkPlaces* networks = nullptr;  // null: there are no networks
     // Of a container that does not choose its network.
     std::string default_network = "none";
+    const oci::cdi::DeviceFiles* devices = nullptr;  // null: no files describe devices
+    int64_t default_pids_limit = 0;  // of a container that sets none and is in no pod; 0: none
   };
   explicit ContainerLifecycle(const Parts& parts) : parts_(parts) {}
 

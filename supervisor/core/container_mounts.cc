@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -127,8 +128,15 @@ absl::Status CheckMount(const v1::Mount& mount) {
         return Invalid(mount, "subpath must be a relative path within the volume");
       return absl::OkStatus();
     }
+    case v1::Mount::IMAGE:
+      if (mount.source().empty()) return Invalid(mount, "field Source must not be empty");
+      if (!mount.propagation().empty())
+        return Invalid(mount, absl::StrCat("invalid mode: ", mount.propagation()));
+      if (!IsLocal(mount.subpath()))
+        return Invalid(mount, "subpath must be a relative path within the image");
+      return absl::OkStatus();
     default:
-      return Invalid(mount, "this type is not supported yet; use bind, volume or tmpfs");
+      return FieldError("mount", "mount type unknown");
   }
 }
 
@@ -220,6 +228,39 @@ absl::Status AddImageVolumes(const std::set<std::string>& volumes, v1::Container
   return absl::OkStatus();
 }
 
+absl::Status CheckMappedMounts(const v1::ContainerConfig& config) {
+  for (const v1::Mount& mount : config.mounts()) {
+    if (mount.type() == v1::Mount::IMAGE && !config.uids().empty()) {
+      return Invalid(mount,
+                     "an image cannot be shown by the container's own ids; give the container the "
+                     "host's (--userns host)");
+    }
+    // Those of volumes_from may come from a container with ids.
+    if (!MapsIds(mount) || !mount.inherited_from().empty()) continue;
+    if (config.uids().empty()) {
+      return Invalid(mount, "idmap: the container has the host's ids; give it its own (--userns)");
+    }
+    if (absl::StrContains(mount.propagation(), "shared") ||
+        absl::StrContains(mount.propagation(), "slave")) {
+      return Invalid(mount, absl::StrCat("idmap and propagation ", mount.propagation(),
+                                         " cannot be combined: what is mounted later would have "
+                                         "other ids"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+bool MapsIds(const v1::Mount& mount) {
+  return std::find(mount.options().begin(), mount.options().end(), kMapIds) !=
+         mount.options().end();
+}
+
+bool HasPlace(const v1::ContainerConfig& config, const v1::Mount& mount) {
+  const std::string& driver = mount.volume_driver();
+  return !mount.subpath().empty() || (MapsIds(mount) && !config.uids().empty()) ||
+         (!driver.empty() && driver != "local");
+}
+
 std::vector<std::string> AnonymousVolumes(const v1::ContainerConfig& config) {
   std::vector<std::string> names;
   for (const v1::Mount& mount : config.mounts()) {
@@ -252,10 +293,11 @@ absl::Status AppendMounts(const v1::ContainerConfig& config,
       out.push_back(std::move(spec));
       continue;
     }
+    if (mount.type() == v1::Mount::IMAGE) continue;  // ImageMounts::AddTo()
     spec.type = oci::MountConfig::Type::kBind;
-    // SELinux's labels (z, Z) are no options of a mount.
+    // SELinux's labels (z, Z) are no options of a mount, and ids are mapped by us.
     for (const std::string& option : mount.options()) {
-      if (option != "z" && option != "Z") spec.options.push_back(option);
+      if (option != "z" && option != "Z" && option != kMapIds) spec.options.push_back(option);
     }
     spec.non_recursive = mount.non_recursive();
     spec.propagation = mount.propagation();
@@ -269,13 +311,17 @@ absl::Status AppendMounts(const v1::ContainerConfig& config,
         }
         GANTRY_RETURN_IF_ERROR(MakeDirectories(spec.source, 0755));
       }
+      if (const auto place = sources.find(mount.target()); place != sources.end())
+        spec.source = place->second;
     } else {
       const auto source = sources.find(mount.target());
       if (source == sources.end())
         return absl::InternalError(absl::StrCat("mount ", mount.target(), " has no source"));
       spec.source = source->second;
     }
-    spec.recursive_read_only = spec.recursive_read_only && MayHaveMountsBelow(spec.source);
+    spec.recursive_read_only =
+        spec.recursive_read_only &&
+        MayHaveMountsBelow(mount.type() == v1::Mount::BIND ? mount.source() : spec.source);
     out.push_back(std::move(spec));
   }
   return absl::OkStatus();

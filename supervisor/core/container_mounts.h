@@ -47,6 +47,20 @@ absl::Status AddImageVolumes(const std::set<std::string>& volumes, v1::Container
 // Spells targets as the kernel does ("/a//b/" is "/a/b") and drops what only the daemon may set.
 void NormalizeMounts(v1::ContainerConfig& config);
 
+// After the ids of its user namespace were chosen.
+// kInvalidArgument: a mount that is to be shown by ids that the container does not have of its own.
+absl::Status CheckMappedMounts(const v1::ContainerConfig& config);
+
+// Among the options of a mount: its files are shown by the ids of the container's user namespace, and
+// what is written has them on disk. Volumes of the local driver get it without being asked.
+inline constexpr char kMapIds[] = "idmap";
+bool MapsIds(const v1::Mount& mount);
+
+// Whether the container finds it at a place of its own (RunVolumes::Place) and not at its source:
+// a part of a volume, what is shown by the container's ids, and a volume of another driver, which is
+// somewhere else each time.
+bool HasPlace(const v1::ContainerConfig& config, const v1::Mount& mount);
+
 // The volumes that go with the container where they are asked to: those without a name of their
 // own in the request.
 std::vector<std::string> AnonymousVolumes(const v1::ContainerConfig& config);
@@ -55,8 +69,8 @@ std::vector<std::string> AnonymousVolumes(const v1::ContainerConfig& config);
 // and runtimes refuse it there.
 bool MayHaveMountsBelow(const std::string& path);
 
-// What the spec has of the container's own mounts. `sources` are the host's directories of volumes,
-// by target.
+// What the spec has of the container's own mounts. `sources`, by target, are the host's directories
+// of volumes, and where binds are found that are not taken from their source.
 absl::Status AppendMounts(const v1::ContainerConfig& config,
                           const std::map<std::string, std::string>& sources,
                           std::vector<oci::MountConfig>& out);

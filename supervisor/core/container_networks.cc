@@ -15,15 +15,17 @@
 #include "proto/gantry/v1/networks.pb.h"
 #include "supervisor/core/container_intent.h"
 #include "supervisor/core/container_spec.h"
+#include "supervisor/core/live_name_files.h"
 #include "supervisor/core/network_choice.h"
 #include "supervisor/core/network_places.h"
 #include "supervisor/core/network_service.h"
+#include "supervisor/core/place_choice.h"
 
 namespace gantry::core {
 namespace {
 
 NetworkClient ClientOf(const LoadedContainer& loaded) {
-  return {loaded.id(), loaded.ShownName(), loaded.config.hostname()};
+  return core::ClientOf(loaded.id(), loaded.ShownName(), loaded.config);
 }
 
 // Whether the configuration names this network, by its name or its id.
@@ -57,12 +59,24 @@ NamesOfNetworks ContainerNetworks::NamesNow(const CallContext& context,
 void ContainerNetworks::ChangeNames(const CallContext& context, const LoadedContainer& loaded,
                                     const NamesOfNetworks& before) {
   absl::Status changed = parts_.places->ChangeNames(context, loaded.id(), loaded.config);
-  changed.Update(
-      UpdateNameFiles(parts_.records->GeneratedDirectory(context.ns, loaded.id(), loaded.config),
-                      loaded.config, loaded.id(), before, NamesNow(context, loaded)));
+  // What it sees, and what its next start begins with.
+  for (const std::string& directory :
+       {parts_.records->GeneratedDirectory(context.ns, loaded.id(), loaded.config),
+        LiveNameFiles(*parts_.tasks, context.ns, loaded.id())}) {
+    if (directory.empty()) continue;
+    changed.Update(
+        UpdateNameFiles(directory, loaded.config, loaded.id(), before, NamesNow(context, loaded)));
+  }
   changed.Update(CopyToJoined(context, loaded));
   LOG_IF(WARNING, !changed.ok()) << "ns=" << context.ns << " id=" << loaded.id()
                                  << " names after a change of its networks: " << changed;
+}
+
+std::string ContainerNetworks::FilesNow(const CallContext& context,
+                                        const LoadedContainer& loaded) const {
+  std::string live = LiveNameFiles(*parts_.tasks, context.ns, loaded.id());
+  return live.empty() ? parts_.records->GeneratedDirectory(context.ns, loaded.id(), loaded.config)
+                      : live;
 }
 
 absl::Status ContainerNetworks::CopyToJoined(const CallContext& context,
@@ -75,9 +89,12 @@ absl::Status ContainerNetworks::CopyToJoined(const CallContext& context,
     const absl::StatusOr<LoadedContainer> other = parts_.records->Load(context, id);
     // One that was removed meanwhile, or is another client's, joined nothing here.
     if (!other.ok() || !other->ours || other->config.network_mode() != mode) continue;
-    all.Update(
-        CopyNameFiles(parts_.records->GeneratedDirectory(context.ns, loaded.id(), loaded.config),
-                      parts_.records->GeneratedDirectory(context.ns, id, other->config)));
+    const std::string from = FilesNow(context, loaded);
+    const std::string to = FilesNow(context, *other);
+    if (const std::string kept = parts_.records->GeneratedDirectory(context.ns, id, other->config);
+        kept != to)
+      all.Update(CopyNameFiles(from, kept));
+    all.Update(CopyNameFiles(from, to));
   }
   return all;
 }
@@ -191,6 +208,20 @@ absl::Status ContainerNetworks::Disconnect(const CallContext& context,
                                                      : loaded.config.networks(0).network());
   if (runs) ChangeNames(context, loaded, before);
   return WriteConfig(loaded);
+}
+
+absl::Status ContainerNetworks::SetPorts(const CallContext& context, const LoadedContainer& loaded,
+                                         const v1::ContainerConfig& config) {
+  GANTRY_ASSIGN_OR_RETURN(const NetworkChoice choice, NetworkOf(loaded.config));
+  if (choice.kind != NetworkChoice::Kind::kNetwork) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("container ", loaded.ShownName(),
+                     choice.kind == NetworkChoice::Kind::kNone
+                         ? " is on no network"
+                         : " shares its network namespace with the host or another container",
+                     ", so no port can lead to it while it runs"));
+  }
+  return parts_.places->ChangePorts(context, ClientOf(loaded), choice.network, config);
 }
 
 absl::Status ContainerNetworks::ListPorts(const CallContext& context,

@@ -1,5 +1,6 @@
 #include "supervisor/core/container_records.h"
 
+#include <memory>
 #include <optional>
 #include <utility>
 
@@ -15,6 +16,13 @@
 #include "supervisor/metadata/filter.h"
 
 namespace gantry::core {
+namespace {
+
+bool AsksForAnEnd(absl::string_view action) {
+  return action == "kill" || action == "stop" || action == "restart";
+}
+
+}  // namespace
 
 void ContainerRecords::ReadIntent(LoadedContainer& loaded) {
   if (std::optional<v1::ContainerConfig> config = core::ReadIntent(loaded.record)) {
@@ -36,6 +44,7 @@ absl::StatusOr<LoadedContainer> ContainerRecords::Load(const CallContext& contex
                                                        absl::string_view container) {
   LoadedContainer loaded;
   loaded.scope = metadata::Scope{context.ns, ""};
+  loaded.caller = context.caller;
   Stores& stores = *parts_.stores;
   GANTRY_ASSIGN_OR_RETURN(metadata::NamedContainer found,
                           stores.names.Resolve(loaded.scope, container));
@@ -171,6 +180,11 @@ void ContainerRecords::Publish(const LoadedContainer& loaded, absl::string_view 
                                const std::map<std::string, std::string>& attributes) {
   Event event(EventKind::kContainer, action, loaded.id(), attributes);
   if (action == action::kUpdate) event.facts = FactsOfRecord(loaded.record);
+  if (*loaded.caller.door != '\0' && AsksForAnEnd(action)) {
+    Caller caller = loaded.caller;
+    FindProgram(caller);
+    event.caller = std::make_shared<const Caller>(std::move(caller));
+  }
   parts_.events->Publish(loaded.scope.ns, std::move(event));
 }
 

@@ -28,6 +28,7 @@
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/record/v1/record.pb.h"
 #include "supervisor/core/call_context.h"
+#include "supervisor/core/caller.h"
 #include "supervisor/core/container_directories.h"
 #include "supervisor/core/container_locks.h"
 #include "supervisor/core/stores.h"
@@ -48,6 +49,7 @@ struct LoadedContainer {
   // The stored record cannot be read: only its id and name are known, and the container can only be
   // removed.
   bool damaged = false;
+  Caller caller = {};  // of the call that loaded it
   const std::string& id() const { return record.id(); }
   std::string ShownName() const { return name.empty() ? id().substr(0, 12) : name; }
 };
@@ -102,7 +104,8 @@ class ContainerRecords {
   // The operation locks, for those that need no record or cut others short.
   OperationLocks& locks() { return locks_; }
 
-  // Publishes an event of the container; "update" means that its record was written.
+  // Publishes an event of the container; "update" means that its record was written. One that asks
+  // for its end ("kill", "stop", "restart") names the caller who loaded the container.
   void Publish(const LoadedContainer& loaded, absl::string_view action,
                const std::map<std::string, std::string>& attributes = {});
 

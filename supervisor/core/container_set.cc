@@ -5,10 +5,12 @@
 #include <utility>
 #include <vector>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
+#include "glog/logging.h"
 #include "nlohmann/json.hpp"
 
 #include "base/field_error.h"
@@ -111,6 +113,10 @@ nlohmann::json MountDocument(const oci::MountConfig& mount) {
           {"type", tmpfs ? "tmpfs" : "bind"},
           {"source", tmpfs ? "tmpfs" : mount.source},
           {"options", options}};
+}
+
+bool ChangesPorts(const v1::SetContainerRequest& request) {
+  return request.publish_size() > 0 || request.unpublish_size() > 0;
 }
 
 bool IsBelow(const std::string& path, const std::string& directory) {
@@ -280,6 +286,14 @@ absl::Status ContainerSet::SetConfig(const CallContext& context,
   if (changed.changes().empty()) return absl::OkStatus();
   GANTRY_ASSIGN_OR_RETURN(oci::RuntimeSpec spec,
                           oci::RuntimeSpec::Parse(loaded.record.spec().value()));
+  GANTRY_RETURN_IF_ERROR(SetPorts(lock.Within(context), request, loaded, runs, changed));
+  // Unless the record is written.
+  absl::Cleanup former_ports = [&] {
+    if (!runs || !ChangesPorts(request)) return;
+    const absl::Status undone = parts_.networks->SetPorts(lock.Within(context), loaded, before);
+    LOG_IF(WARNING, !undone.ok() && !absl::IsFailedPrecondition(undone))
+        << "ns=" << context.ns << " id=" << loaded.id() << " its former ports: " << undone;
+  };
   GANTRY_ASSIGN_OR_RETURN(
       ContainerVolumes::Given volumes,
       SetMounts(lock.Within(context), request, loaded, runs ? task->pid : 0, loaded.config, spec));
@@ -322,6 +336,7 @@ absl::Status ContainerSet::SetConfig(const CallContext& context,
   GANTRY_RETURN_IF_ERROR(parts_.stores->containers
                              .Update(loaded.scope, loaded.record, {"labels", "spec", "extensions"})
                              .status());
+  std::move(former_ports).Cancel();
   volumes.Keep();
   parts_.records->Publish(loaded, "update");
   response.MergeFrom(changed);
@@ -331,12 +346,35 @@ absl::Status ContainerSet::SetConfig(const CallContext& context,
   return absl::OkStatus();
 }
 
+absl::Status ContainerSet::SetPorts(const CallContext& context,
+                                    const v1::SetContainerRequest& request,
+                                    const LoadedContainer& loaded, bool runs,
+                                    v1::SetContainerResponse& response) {
+  if (!runs || !ChangesPorts(request)) return absl::OkStatus();
+  const absl::Status set = parts_.networks->SetPorts(context, loaded, loaded.config);
+  // It has no network that ports could lead into now.
+  const bool waits = absl::IsFailedPrecondition(set);
+  if (!set.ok() && !waits) return set;
+  for (Change& change : *response.mutable_changes()) {
+    if (!absl::StartsWith(change.what(), "port ") && !absl::StartsWith(change.what(), "no port "))
+      continue;
+    change.set_done(!waits);
+    change.set_why(waits ? std::string(set.message()) : "");
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<ContainerVolumes::Given> ContainerSet::SetMounts(
     const CallContext& context, const v1::SetContainerRequest& request,
     const LoadedContainer& loaded, int32_t pid, v1::ContainerConfig& config,
     oci::RuntimeSpec& spec) {
   ContainerVolumes::Given given;
   if (request.mounts().empty() && request.remove_mounts().empty()) return given;
+  if (!loaded.config.uids().empty()) {
+    return FieldError("mounts",
+                      "it has ids of its own, by which its mounts are shown: make the container "
+                      "anew to change them");
+  }
   // Parts of volumes are found by the number of their mount (RunVolumes::Place).
   for (const v1::Mount& mount : loaded.config.mounts()) {
     if (mount.subpath().empty()) continue;
@@ -348,6 +386,12 @@ absl::StatusOr<ContainerVolumes::Given> ContainerSet::SetMounts(
   NormalizeMounts(added);
   for (v1::Mount& mount : *added.mutable_mounts()) mount.set_no_copy(true);
   GANTRY_ASSIGN_OR_RETURN(given, parts_.volumes->Give(context, loaded.id(), {}, added));
+  for (const v1::Mount& mount : added.mounts()) {
+    if (!HasPlace(added, mount)) continue;
+    return FieldError("mounts", absl::StrCat(mount.target(),
+                                             ": parts of volumes and volumes of other drivers are "
+                                             "mounted at a start only: make the container anew"));
+  }
   std::vector<oci::MountConfig> mounts;
   GANTRY_RETURN_IF_ERROR(AppendMounts(added, given.sources(), mounts));
   GANTRY_ASSIGN_OR_RETURN(const runtime::RuntimeInfo runtime,

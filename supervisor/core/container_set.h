@@ -1,10 +1,11 @@
 // Changes a container without making it anew: what can be changed while it runs is in force at
 // once, the rest from its next start on, and the answer says which is which.
 //
-//   at once         labels, limits, restart policy, stop signal and time, networks,
-//                   mounts, where a log driver sends to
-//   at its start    environment, command, entry point, working directory, published ports, other
-//                   options of the log, another log driver
+//   at once         labels, limits, restart policy, stop signal and time, networks, published ports
+//                   (but those of a container that has no network of its own), mounts, where a log
+//                   driver sends to
+//   at its start    environment, command, entry point, working directory, other options of the log,
+//                   another log driver
 //
 // Thread-safe; takes the container's operation lock. kNotFound: no such container or network;
 // kInvalidArgument: a value, or nothing is to change; kFailedPrecondition: another client made the
@@ -65,6 +66,11 @@ class ContainerSet {
                                                     const LoadedContainer& loaded, int32_t pid,
                                                     v1::ContainerConfig& config,
                                                     oci::RuntimeSpec& spec);
+  // The published ports of a running container: `loaded` has the new configuration. Notes in
+  // `response` what is in force.
+  absl::Status SetPorts(const CallContext& context, const v1::SetContainerRequest& request,
+                        const LoadedContainer& loaded, bool runs,
+                        v1::SetContainerResponse& response);
   // Where the log goes, of a running container.
   absl::Status MoveLog(const CallContext& context, const LoadedContainer& loaded);
 

@@ -24,11 +24,13 @@
 
 #include "base/field_error.h"
 #include "base/file.h"
+#include "base/project_quota.h"
 #include "base/status_macros.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/gantry/v1/container_health.pb.h"
 #include "proto/gantry/v1/types.pb.h"
 #include "proto/shim/v1/shim.pb.h"
+#include "supervisor/core/container_ids.h"
 #include "supervisor/core/container_mounts.h"
 #include "supervisor/core/health_check.h"
 #include "supervisor/core/log_options.h"
@@ -218,13 +220,12 @@ absl::Status CheckUnsupported(const v1::ContainerConfig& config) {
     GANTRY_RETURN_IF_ERROR(CheckAttachment(attachment, connected, why));
     if (attachment.links_size() > 0 && !connected) return no_links;
   }
-  if (!config.userns_mode().empty() && config.userns_mode() != "host") {
-    return FieldError("userns_mode",
-                      absl::StrCat("\"", config.userns_mode(),
-                                   "\": this version knows only the host's, \"host\""));
-  }
-  if (!config.storage_options().empty()) {
-    return FieldError("storage_options", "the overlayfs snapshotter has no options");
+  GANTRY_RETURN_IF_ERROR(ParseUsernsMode(config.userns_mode()).status());
+  for (const auto& [key, value] : config.storage_options()) {
+    if (key != "size")
+      return FieldError("storage_options", absl::StrCat("unknown option ", key, "; use size=N"));
+    if (const absl::Status size = ParseTreeSize(value).status(); !size.ok())
+      return FieldError("storage_options", size.message());
   }
   return absl::OkStatus();
 }
@@ -321,31 +322,23 @@ absl::Status MergeImageConfig(const oci::ImageConfig& image, v1::ContainerConfig
         absl::StrCat("image ", config.image(), " has no command: say what to run after its name"));
   }
 
+  // The container's own come first, then those of the image that it does not name. A bare NAME takes
+  // the image's away and stays in the record, as docker shows it.
   std::vector<std::string> env;
   std::map<std::string, size_t> where;
-  auto set = [&](const std::string& entry) {
-    const std::string name(EnvName(entry));
-    auto [it, fresh] = where.emplace(name, env.size());
+  for (const std::string& entry : config.env()) {
+    const auto [it, fresh] = where.emplace(std::string(EnvName(entry)), env.size());
     if (fresh) {
       env.push_back(entry);
     } else {
       env[it->second] = entry;
     }
-  };
-  for (const std::string& entry : image.env) set(entry);
-  std::set<std::string> dropped;
-  for (const std::string& entry : config.env()) {
-    if (absl::StrContains(entry, '=')) {
-      set(entry);
-      dropped.erase(std::string(EnvName(entry)));
-    } else {
-      dropped.insert(entry);
-    }
+  }
+  for (const std::string& entry : image.env) {
+    if (where.count(std::string(EnvName(entry))) == 0) env.push_back(entry);
   }
   config.clear_env();
-  for (const std::string& entry : env) {
-    if (dropped.count(std::string(EnvName(entry))) == 0) config.add_env(entry);
-  }
+  for (std::string& entry : env) config.add_env(std::move(entry));
 
   if (config.working_dir().empty() && !image.working_dir.empty()) {
     // Images name relative directories too; the builder that made them started at the root.
@@ -430,7 +423,9 @@ absl::StatusOr<oci::ContainerConfig> ToSpecConfig(const v1::ContainerConfig& in,
   out.id = place.id;
   out.args.assign(in.entrypoint().values().begin(), in.entrypoint().values().end());
   out.args.insert(out.args.end(), in.command().begin(), in.command().end());
-  out.env.assign(in.env().begin(), in.env().end());
+  for (const std::string& entry : in.env()) {
+    if (absl::StrContains(entry, '=')) out.env.push_back(entry);
+  }
   out.working_dir = in.working_dir();
   out.user = in.user();
   out.group_add.assign(in.group_add().begin(), in.group_add().end());
@@ -498,6 +493,9 @@ absl::StatusOr<oci::ContainerConfig> ToSpecConfig(const v1::ContainerConfig& in,
   // A new group has no limit, and crun writes -1 as a number, which the kernel refuses.
   if (out.resources.pids_limit.value_or(0) <= 0) out.resources.pids_limit.reset();
   out.cgroups_path = place.cgroups_path;
+  IdMaps ids = IdsOf(in);
+  out.uids = std::move(ids.uids);
+  out.gids = std::move(ids.gids);
 
   GANTRY_ASSIGN_OR_RETURN(const NetworkChoice network, NetworkOf(in));
   // The namespace of one that is connected to a network is made, and named, at each start.

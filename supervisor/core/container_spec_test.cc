@@ -47,7 +47,7 @@ TEST(MergeImageConfigTest, EnvironmentOfTheUserWinsAndCanTakeAway) {
   config.add_env("C");
   config.add_env("D=user");
   ASSERT_TRUE(MergeImageConfig(image, config).ok());
-  EXPECT_THAT(config.env(), ElementsAre("A=image", "B=user", "D=user"));
+  EXPECT_THAT(config.env(), ElementsAre("B=user", "C", "D=user", "A=image"));
 }
 
 TEST(MergeImageConfigTest, ARelativeWorkingDirectoryOfAnImageIsBelowTheRoot) {
@@ -142,7 +142,7 @@ TEST(CheckContainerConfigTest, WhatWouldBeIgnoredIsRefused) {
       {"ipv6_address", [](auto& c) { c.add_networks()->set_ipv6_address("fd00::1"); }},
       {"aliases", [](auto& c) { c.add_networks()->add_aliases("db"); }},
       {"userns_mode", [](auto& c) { c.set_userns_mode("private"); }},
-      {"storage_options", [](auto& c) { (*c.mutable_storage_options())["size"] = "1g"; }},
+      {"storage_options", [](auto& c) { (*c.mutable_storage_options())["size"] = "1x"; }},
       {"health_check.test", [](auto& c) { c.mutable_health_check()->add_test("CMD"); }},
       {"health_check.interval",
        [](auto& c) { c.mutable_health_check()->mutable_interval()->set_nanos(5); }},

@@ -75,6 +75,7 @@ void ContainerSteps::NoteStartFailed(LoadedContainer& loaded, const absl::Status
       metadata::Durability::kBuffered);
   if (!stored.ok())
     LOG(ERROR) << "ns=" << loaded.scope.ns << " id=" << loaded.id() << " " << stored;
+  if (remove && parts_.before_self_removal) parts_.before_self_removal(loaded, nullptr);
   CallContext context;
   context.ns = loaded.scope.ns;
   parts_.runs->EndRun(context, loaded);
@@ -156,6 +157,7 @@ absl::StatusOr<bool> ContainerSteps::SettleLocked(const CallContext& context,
     GANTRY_RETURN_IF_ERROR(NoteEnded(loaded, *task));
   } else {
     loaded.state.set_exit_code(task->exit_status);
+    if (parts_.before_self_removal) parts_.before_self_removal(loaded, &*task);
   }
   absl::StatusOr<Exit> gone = parts_.tasks->Delete(context, loaded.id(), "");
   if (!gone.ok() && !absl::IsNotFound(gone.status()) && !remove) return gone.status();

@@ -44,6 +44,9 @@ class ContainerSteps {
     RunPreparer* runs;
     ContainerRemoval* removal;
     StartWaits* starts;
+    // Of a container that removes itself, before it does; `ended` is null when it could not be
+    // started. May be empty.
+    std::function<void(const LoadedContainer&, const Process* ended)> before_self_removal = nullptr;
   };
   explicit ContainerSteps(const Parts& parts) : parts_(parts) {}
 

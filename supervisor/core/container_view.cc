@@ -15,9 +15,11 @@
 #include "proto/gantry/v1/container_views.pb.h"
 #include "proto/gantry/v1/types.pb.h"
 #include "proto/record/v1/record.pb.h"
+#include "supervisor/core/brief_containers.h"
 #include "supervisor/core/container_filter.h"
 #include "supervisor/core/container_state.h"
 #include "supervisor/core/log_target.h"
+#include "supervisor/core/manifest_record.h"
 #include "supervisor/core/network_choice.h"
 #include "supervisor/core/network_places.h"
 #include "supervisor/core/proto_time.h"
@@ -118,6 +120,14 @@ v1::ContainerSummary ContainerView::Summarize(const LoadedContainer& loaded,
   } else {
     out.add_networks(out.network_mode());
   }
+  for (const v1::NetworkAttachment& one : loaded.config.networks()) {
+    if (one.gateway_priority() != 0 || !one.ipv4_address().empty() || !one.ipv6_address().empty() ||
+        !one.link_local_addresses().empty())
+      *out.add_attachments() = one;
+  }
+  *out.mutable_annotations() = loaded.config.annotations();
+  if (std::optional<v1::ImageManifest> manifest = ReadManifest(loaded.record))
+    *out.mutable_image_manifest() = *std::move(manifest);
   out.set_platform(loaded.config.platform());
   for (const v1::Mount& mount : loaded.config.mounts())
     *out.add_mounts() = MountPointOf(loaded, mount);
@@ -153,14 +163,7 @@ absl::StatusOr<std::vector<std::string>> ContainerView::MayBeActive(const CallCo
 absl::StatusOr<std::vector<LoadedContainer>> ContainerView::LoadActive(const CallContext& context,
                                                                        const Tasks& tasks) {
   GANTRY_ASSIGN_OR_RETURN(const std::vector<std::string> ids, MayBeActive(context, tasks));
-  std::vector<LoadedContainer> all;
-  for (const std::string& id : ids) {
-    absl::StatusOr<LoadedContainer> loaded = parts_.records->Load(context, id);
-    if (absl::IsNotFound(loaded.status())) continue;  // removed meanwhile
-    GANTRY_RETURN_IF_ERROR(loaded.status());
-    all.push_back(*std::move(loaded));
-  }
-  return all;
+  return SomeBriefly(*parts_.stores, context.ns, ids);
 }
 
 absl::StatusOr<v1::ListContainersResponse> ContainerView::ListIds(
@@ -268,9 +271,9 @@ absl::StatusOr<v1::ListContainersResponse> ContainerView::List(
   if (request.ids_only() && !filter.needs_record())
     return ListIds(context, request, filter, tasks, active_only);
 
-  GANTRY_ASSIGN_OR_RETURN(std::vector<LoadedContainer> all, active_only
-                                                                ? LoadActive(context, tasks)
-                                                                : parts_.records->LoadAll(context));
+  GANTRY_ASSIGN_OR_RETURN(
+      std::vector<LoadedContainer> all,
+      active_only ? LoadActive(context, tasks) : AllBriefly(*parts_.stores, context.ns));
   std::sort(all.begin(), all.end(), [](const LoadedContainer& a, const LoadedContainer& b) {
     return Before(b.record.created_at(), a.record.created_at());
   });

@@ -12,16 +12,34 @@
 #include "glog/logging.h"
 
 #include "base/errno_status.h"
+#include "base/field_error.h"
 #include "base/file.h"
 #include "base/in_root.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
 #include "proto/gantry/v1/container_config.pb.h"
+#include "supervisor/core/container_ids.h"
 #include "supervisor/core/container_mounts.h"
+#include "supervisor/core/network_choice.h"
 #include "supervisor/core/run_volumes.h"
 #include "supervisor/volume/fill.h"
 
 namespace gantry::core {
+namespace {
+
+// Ids of the containers whose namespaces it shares.
+std::vector<std::string> SharedContainers(const v1::ContainerConfig& config,
+                                          const NetworkChoice& network) {
+  std::vector<std::string> ids;
+  if (network.kind == NetworkChoice::Kind::kContainer) ids.push_back(network.container);
+  for (const std::string* mode : {&config.pid_mode(), &config.ipc_mode()}) {
+    absl::string_view other = *mode;
+    if (absl::ConsumePrefix(&other, "container:")) ids.emplace_back(other);
+  }
+  return ids;
+}
+
+}  // namespace
 
 ContainerVolumes::Given::~Given() {
   holds_.clear();
@@ -32,6 +50,7 @@ void ContainerVolumes::Given::Swap(Given& other) noexcept {
   std::swap(service_, other.service_);
   std::swap(context_, other.context_);
   std::swap(goes_with_container_, other.goes_with_container_);
+  std::swap(limited_, other.limited_);
   std::swap(sources_, other.sources_);
   std::swap(anonymous_, other.anonymous_);
   std::swap(holds_, other.holds_);
@@ -57,6 +76,35 @@ absl::Status ContainerVolumes::AddMounts(const CallContext& context,
   return AddImageVolumes(image_volumes, config);
 }
 
+absl::StatusOr<IdChoice::Chosen> ContainerVolumes::ChooseIds(const CallContext& context,
+                                                             const NetworkChoice& network,
+                                                             v1::ContainerConfig& config) {
+  GANTRY_ASSIGN_OR_RETURN(const UsernsMode mode, ParseUsernsMode(config.userns_mode()));
+  std::vector<LoadedContainer> shared;
+  for (const std::string& other : SharedContainers(config, network)) {
+    GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded, parts_.records->Load(context, other));
+    shared.push_back(std::move(loaded));
+  }
+  IdChoice::Chosen chosen;
+  if (!shared.empty() && mode.kind == UsernsMode::Kind::kDefault) {
+    SetIds(IdsOf(shared.front().config), config);
+  } else if (parts_.ids != nullptr) {
+    GANTRY_ASSIGN_OR_RETURN(chosen, parts_.ids->Choose(mode));
+    SetIds(chosen.ids(), config);
+  }
+  for (const LoadedContainer& other : shared) {
+    if (IdsOf(config) == IdsOf(other.config)) continue;
+    // A namespace is of use only to who has the user namespace that owns it.
+    return FieldError("userns_mode",
+                      absl::StrCat("container ", other.ShownName(),
+                                   ", whose namespaces are to be shared, has other ids; with no "
+                                   "mode of its own a container gets the same"));
+  }
+  if (config.uids().empty()) return chosen;
+  GANTRY_RETURN_IF_ERROR(CheckWithIds(config));
+  return chosen;
+}
+
 absl::StatusOr<ContainerVolumes::Given> ContainerVolumes::Give(
     const CallContext& context, const std::string& id, absl::Span<const snapshot::Mount> rootfs,
     v1::ContainerConfig& config) {
@@ -74,6 +122,8 @@ absl::StatusOr<ContainerVolumes::Given> ContainerVolumes::Give(
   };
   for (int i = 0; i < config.mounts_size(); ++i) {
     v1::Mount& mount = *config.mutable_mounts(i);
+    if (mount.type() == v1::Mount::BIND && HasPlace(config, mount))
+      given.sources_[mount.target()] = parts_.runs->Place(id, i);
     if (mount.type() != v1::Mount::VOLUME) continue;
     v1::CreateVolumeRequest request;
     // One of volumes_from has its name already.
@@ -86,12 +136,16 @@ absl::StatusOr<ContainerVolumes::Given> ContainerVolumes::Give(
                             parts_.volumes->Hold(context, request, /*kept=*/!config.auto_remove()));
     if (anonymous) given.anonymous_.push_back(held.name);
     mount.set_volume_name(held.name);
+    given.limited_ |= held.limited;
+    if (held.driver != "local") mount.set_volume_driver(held.driver);
+    // One of volumes_from may come from a container with other ids.
+    if (held.maps_ids && !config.uids().empty() && !MapsIds(mount)) mount.add_options(kMapIds);
     given.sources_[mount.target()] =
-        mount.subpath().empty() ? held.data_directory : parts_.runs->Place(id, i);
+        HasPlace(config, mount) ? parts_.runs->Place(id, i) : held.data_directory;
     // A part of a volume must be there before, so the volume is not empty.
     if (!mount.no_copy() && mount.subpath().empty()) {
       if (held.is_mount) {
-        GANTRY_RETURN_IF_ERROR(parts_.runs->Mount(context, held.name, user));
+        GANTRY_ASSIGN_OR_RETURN(held.data_directory, parts_.runs->Mount(context, held.name, user));
         mounted.push_back(held.name);
       }
       fillable.push_back(

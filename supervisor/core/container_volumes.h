@@ -18,6 +18,7 @@
 #include "snapshotter/mount.h"
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/container_records.h"
+#include "supervisor/core/id_choice.h"
 #include "supervisor/core/volume_service.h"
 
 namespace gantry::v1 {
@@ -26,6 +27,7 @@ class ContainerConfig;
 
 namespace gantry::core {
 
+struct NetworkChoice;
 class RunVolumes;
 
 class ContainerVolumes {
@@ -36,6 +38,7 @@ class ContainerVolumes {
     ContainerRecords* records;
     RunVolumes* runs;             // mounts volumes with options
     std::string state_directory;  // <state>/mounts/ holds mounts for the length of a call
+    IdChoice* ids = nullptr;      // null: all have the host's ids
   };
   explicit ContainerVolumes(const Parts& parts) : parts_(parts) {}
 
@@ -52,6 +55,8 @@ class ContainerVolumes {
     }
     // Directories of the host, by the place where the container sees them.
     const std::map<std::string, std::string>& sources() const { return sources_; }
+    // A volume among them has a size.
+    bool limited() const { return limited_; }
     // The container's record is written.
     void Keep();
 
@@ -62,10 +67,19 @@ class ContainerVolumes {
     VolumeService* service_ = nullptr;
     CallContext context_;
     bool goes_with_container_ = false;  // the container removes itself
+    bool limited_ = false;
     std::map<std::string, std::string> sources_;
     std::vector<std::string> anonymous_;
     std::vector<VolumeHold> holds_;
   };
+
+  // Fills in the ids of the container's user namespace, by which its root file system and its volumes
+  // are shown.
+  //   kInvalidArgument     the mode, or what cannot be had with ids of one's own
+  //   otherwise those of IdChoice::Choose()
+  absl::StatusOr<IdChoice::Chosen> ChooseIds(const CallContext& context,
+                                             const NetworkChoice& network,
+                                             v1::ContainerConfig& config);
 
   // Adds to the configuration what is not asked for by itself: the mounts of volumes_from, and the
   // image's volumes.

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <ctime>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -15,7 +16,12 @@
 #include "base/file.h"
 #include "base/host/observer.h"
 #include "base/status_macros.h"
+#include "proto/gantry/v1/container_config.pb.h"
 #include "proto/record/v1/record.pb.h"
+#include "supervisor/core/cgroup_leftovers.h"
+#include "supervisor/core/container_intent.h"
+#include "supervisor/metadata/network_store.h"
+#include "supervisor/metadata/volume_store.h"
 #include "supervisor/runtime/runtime_probe.h"
 
 namespace gantry::core {
@@ -80,6 +86,7 @@ std::vector<host::Finding> Doctor::Examine() {
   host::Observation seen = host::Observe(places);
   LookAtRuntimes(seen);
   LookAtContainers(seen);
+  LookAtNeeds(seen);
   FindMounts(parts_.state_directory, seen);
   return host::CheckHost(seen);
 }
@@ -110,8 +117,13 @@ void Doctor::LookAtContainers(host::Observation& seen) {
               const std::string key = absl::StrCat(name_space.name(), "/", id);
               known.insert(key);
               record::v1::Container record;
-              if (!record.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())))
+              if (!record.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
                 seen.damaged.push_back(key);
+                return absl::OkStatus();
+              }
+              const std::optional<v1::ContainerConfig> config = ReadIntent(record);
+              if (config.has_value() && config->storage_options().contains("size"))
+                seen.wants_project_quotas = true;
               return absl::OkStatus();
             }));
         return parts_.stores->containers.ListStates(
@@ -135,12 +147,40 @@ void Doctor::LookAtContainers(host::Observation& seen) {
     if (!recorded.contains(key))
       seen.leftovers.push_back({Leftover::Kind::kShim, absl::StrCat(key, ", pid ", process.pid)});
   }
+  std::set<std::string> ids;
+  for (const std::string& key : known) ids.insert(key.substr(key.find('/') + 1));
+  for (std::string& group : CgroupLeftovers(parts_.cgroups, ids, time(nullptr) - kMakingSeconds))
+    seen.leftovers.push_back({Leftover::Kind::kCgroup, std::move(group)});
   FindStrays(parts_.state_directory + "/tasks", known, Leftover::Kind::kBundle, seen);
   FindStrays(parts_.state_directory + "/netns", known, Leftover::Kind::kNetns, seen);
   FindStrays(parts_.root_directory + "/containers", known, Leftover::Kind::kDirectory, seen);
   for (const std::string& ns : Names(parts_.state_directory + "/netns")) {
     if (!Names(absl::StrCat(parts_.state_directory, "/netns/", ns)).empty())
       seen.uses_networks = true;
+  }
+}
+
+void Doctor::LookAtNeeds(host::Observation& seen) {
+  if (parts_.networks != nullptr) {
+    const auto networks = parts_.networks->List("");
+    for (const metadata::StoredNetwork& network :
+         networks.ok() ? *networks : std::vector<metadata::StoredNetwork>()) {
+      // Others forward nothing by the host's tables.
+      if (network.record.driver() != "bridge" || !network.settings.ipv6() ||
+          network.settings.internal() || network.settings.configuration_only())
+        continue;
+      const auto places = parts_.networks->Endpoints(network);
+      if (places.ok() && !places->empty()) seen.uses_ipv6 = seen.uses_networks = true;
+    }
+  }
+  if (parts_.volumes != nullptr) {
+    const auto volumes = parts_.volumes->List("");
+    for (const metadata::StoredVolume& volume :
+         volumes.ok() ? *volumes : std::vector<metadata::StoredVolume>()) {
+      // With a type, the size is an option of that file system.
+      const auto& options = volume.record.options();
+      if (options.contains("size") && !options.contains("type")) seen.wants_project_quotas = true;
+    }
   }
 }
 

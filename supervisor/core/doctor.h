@@ -14,6 +14,10 @@
 #include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
 
+namespace gantry::metadata {
+class NetworkStore;
+class VolumeStore;
+}  // namespace gantry::metadata
 namespace gantry::runtime {
 class RuntimeProbe;
 }
@@ -30,6 +34,9 @@ class Doctor {
     std::string root_directory;
     std::string state_directory;
     std::string address;
+    metadata::NetworkStore* networks = nullptr;  // null: there are none
+    metadata::VolumeStore* volumes = nullptr;    // null: there are none
+    std::string cgroups = "/sys/fs/cgroup";
   };
   explicit Doctor(Parts parts) : parts_(std::move(parts)) {}
 
@@ -38,6 +45,8 @@ class Doctor {
  private:
   void LookAtRuntimes(host::Observation& seen);
   void LookAtContainers(host::Observation& seen);
+  // Whether something that is there needs IPv6 to be forwarded, or project quotas.
+  void LookAtNeeds(host::Observation& seen);
 
   const Parts parts_;
 };

@@ -17,6 +17,20 @@ std::string Mebibytes(uint64_t bytes) {
   return absl::StrFormat("%.1f MiB", static_cast<double>(bytes) / (1 << 20));
 }
 
+// "the caller was /usr/bin/ctl, pid 71, of user 0, at the door gantry".
+std::string CallerText(const record::v1::Caller& caller) {
+  std::string who;
+  if (!caller.address().empty()) {
+    who = absl::StrCat("a client at ", caller.address());
+  } else if (caller.has_process()) {
+    who = absl::StrCat(caller.program().empty() ? "a process that has ended" : caller.program(),
+                       ", pid ", caller.pid(), ", of user ", caller.uid());
+  } else {
+    who = "not known";
+  }
+  return absl::StrCat("the caller was ", who, ", at the door ", caller.door());
+}
+
 }  // namespace
 
 bool HasAny(absl::string_view text, std::initializer_list<absl::string_view> parts) {
@@ -87,6 +101,7 @@ std::string RequestText(const EndFacts& facts) {
   const record::v1::EndRequest& request = facts.end.request();
   std::string text = absl::StrCat("\"", request.call(), "\" was called");
   if (request.signal() != 0) absl::StrAppend(&text, ", which sent ", SignalWord(request.signal()));
+  if (request.has_caller()) absl::StrAppend(&text, "; ", CallerText(request.caller()));
   return text;
 }
 

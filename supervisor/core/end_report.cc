@@ -10,6 +10,8 @@
 #include "glog/logging.h"
 #include "nlohmann/json.hpp"
 
+#include "base/cancel_token.h"
+#include "base/clock.h"
 #include "base/status_macros.h"
 #include "proto/gantry/v1/life.pb.h"
 #include "supervisor/core/container_state.h"
@@ -60,19 +62,78 @@ bool EndOf(const LoadedContainer& loaded, absl::StatusOr<record::v1::RunEnd> kno
 
 absl::StatusOr<v1::EndReport> EndReports::Explain(const CallContext& context,
                                                   const std::string& container) {
-  GANTRY_ASSIGN_OR_RETURN(const LoadedContainer loaded, parts_.records->Load(context, container));
-  GANTRY_RETURN_IF_ERROR(ContainerRecords::CheckReadable(loaded));
-  const absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  const absl::StatusOr<LoadedContainer> loaded = parts_.records->Load(context, container);
+  if (absl::IsNotFound(loaded.status())) {
+    absl::StatusOr<v1::EndReport> removed = OfRemoved(context, container);
+    if (removed.ok()) return removed;
+  }
+  GANTRY_RETURN_IF_ERROR(loaded.status());
+  GANTRY_RETURN_IF_ERROR(ContainerRecords::CheckReadable(*loaded));
+  const absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded->id(), "");
+  record::v1::RunEnd end;
+  const bool ended = EndOf(*loaded, parts_.ends->Read(*loaded), end);
+  if (context.cancel != nullptr) GANTRY_RETURN_IF_ERROR(context.cancel->Check());
+  return Report(context, *loaded, task.ok() ? &*task : nullptr,
+                ended ? std::optional(std::move(end)) : std::nullopt);
+}
+
+absl::StatusOr<v1::EndReport> EndReports::OfRemoved(const CallContext& context,
+                                                    const std::string& container) {
+  const absl::string_view wanted = absl::StripPrefix(container, "/");
+  const absl::Duration now = Clock::Real().Monotonic();
+  absl::MutexLock lock(&mu_);
+  for (auto kept = removed_.rbegin(); kept != removed_.rend(); ++kept) {
+    if (now - kept->at > kKeptFor) break;
+    if (kept->ns != context.ns) continue;
+    const std::string& id = kept->report.container_id();
+    // The prefix of an id as people copy it from a list.
+    constexpr size_t kShort = 12;
+    if (kept->report.name() == wanted || id == wanted ||
+        (wanted.size() >= kShort && absl::StartsWith(id, wanted)))
+      return kept->report;
+  }
+  return absl::NotFoundError(absl::StrCat("container ", container, ": not found"));
+}
+
+void EndReports::NoteRemoval(const LoadedContainer& loaded, const Process* ended) {
+  if (!loaded.ours || !loaded.config.auto_remove()) return;
+  record::v1::RunEnd end;
+  if (ended != nullptr) {
+    end = parts_.ends->Describe(loaded, *ended);
+  } else {
+    end.set_start_failed(true);
+    end.set_exit_code(loaded.state.exit_code());
+    end.set_error(loaded.state.error());
+  }
+  CallContext context;
+  context.ns = loaded.scope.ns;
+  Kept kept;
+  kept.ns = loaded.scope.ns;
+  kept.at = Clock::Real().Monotonic();
+  kept.report = Report(context, loaded, ended, std::move(end));
+  kept.report.set_removed(true);
+  absl::MutexLock lock(&mu_);
+  removed_.push_back(std::move(kept));
+  while (removed_.size() > kKept) removed_.pop_front();
+}
+
+v1::EndReport EndReports::Report(const CallContext& context, const LoadedContainer& loaded,
+                                 const Process* task, std::optional<record::v1::RunEnd> end) {
   EndFacts facts;
-  facts.state = StateOf(loaded.state, loaded.config.restart_policy(), task.ok() ? &*task : nullptr);
+  facts.state = StateOf(loaded.state, loaded.config.restart_policy(), task);
   facts.id = loaded.id();
   facts.config = loaded.config;
-  facts.ended = EndOf(loaded, parts_.ends->Read(loaded), facts.end);
+  facts.ended = end.has_value();
+  if (end.has_value()) facts.end = *std::move(end);
   facts.wants_restart = facts.state == v1::CONTAINER_STATE_RESTARTING;
   facts.health = parts_.health->Get(context.ns, loaded.id());
+  // Of a run that ended well nobody asks, and --rm is to be quick.
+  const bool went_well = facts.end.exit_code() == 0 && !facts.end.start_failed() &&
+                         facts.end.error().empty() && loaded.config.auto_remove();
   std::string path;
   const absl::StatusOr<oci::RuntimeSpec> spec =
-      oci::RuntimeSpec::Parse(loaded.record.spec().value());
+      went_well ? absl::StatusOr<oci::RuntimeSpec>(absl::NotFoundError("not looked at"))
+                : oci::RuntimeSpec::Parse(loaded.record.spec().value());
   if (spec.ok() && spec->document().contains("process")) {
     const absl::StatusOr<oci::ProcessSpec> process =
         oci::ProcessFromJson(spec->document()["process"]);
@@ -86,16 +147,15 @@ absl::StatusOr<v1::EndReport> EndReports::Explain(const CallContext& context,
       }
     }
   }
-  if (facts.ended) {
+  if (facts.ended && !went_well) {
     LogQuery query;
     query.tail = kLogLines;
-    // A container that keeps no log has no last lines.
-    const absl::Status read = parts_.streams->Logs(
-        context, loaded.id(), std::move(query), [&facts](const LogEntry& entry) {
-          facts.log_tail.push_back(entry.text.substr(0, kMaxLineBytes));
-          return absl::OkStatus();
-        });
-    if (absl::IsCancelled(read)) return read;
+    // A container that keeps no log has no last lines; a client that has gone needs none.
+    (void)parts_.streams->Logs(context, loaded.id(), std::move(query),
+                               [&facts](const LogEntry& entry) {
+                                 facts.log_tail.push_back(entry.text.substr(0, kMaxLineBytes));
+                                 return absl::OkStatus();
+                               });
   }
   if (facts.end.exit_code() != 0) {
     for (const std::string& line : facts.log_tail) {
@@ -134,6 +194,16 @@ absl::StatusOr<v1::EndReport> EndReports::Explain(const CallContext& context,
     if (last.has_started_at()) *report.mutable_started_at() = last.started_at();
     if (last.has_finished_at()) *report.mutable_finished_at() = last.finished_at();
     report.set_request(last.request().call());
+    if (last.request().has_caller()) {
+      const record::v1::Caller& from = last.request().caller();
+      v1::EndCaller& caller = *report.mutable_caller();
+      caller.set_door(from.door());
+      caller.set_has_process(from.has_process());
+      caller.set_uid(from.uid());
+      caller.set_pid(from.pid());
+      caller.set_program(from.program());
+      caller.set_address(from.address());
+    }
     *report.mutable_kernel_lines() = last.kernel_lines();
   }
   for (v1::EndFinding& finding : ExplainEnd(facts)) *report.add_findings() = std::move(finding);

@@ -21,6 +21,7 @@
 #include "absl/time/time.h"
 
 #include "snapshotter/mount.h"
+#include "supervisor/core/caller.h"
 
 namespace gantry::core {
 
@@ -146,6 +147,9 @@ struct Event {
   // read (event_subjects.h).
   Attributes attributes;
   bool low_level = false;
+  // Who asked for it, of events that ask a process to end; null: the daemon itself, or not noted.
+  // Not shown to clients.
+  std::shared_ptr<const Caller> caller;
   std::variant<std::monostate, ProcessFacts, ContainerFacts, RecordFacts, ContentFacts,
                SnapshotFacts, SandboxFacts, ForeignFacts>
       facts;

@@ -1,6 +1,7 @@
 #include "supervisor/core/exec_service.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/random.h>
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "glog/logging.h"
 #include "nlohmann/json.hpp"
 
 #include "base/errno_status.h"
@@ -18,6 +20,7 @@
 #include "base/unique_fd.h"
 #include "proto/gantry/v1/container_streams.pb.h"
 #include "proto/shim/v1/shim.pb.h"
+#include "supervisor/core/container_ids.h"
 #include "supervisor/core/container_spec.h"
 #include "supervisor/core/container_state.h"
 #include "supervisor/core/start_failure.h"
@@ -337,6 +340,9 @@ absl::StatusOr<ExecService::StartedExec> ExecService::Launch(
   started.exec_id = exec_id;
   started.container_id = loaded.id();
   shim::v1::Stdio stdio;
+  const IdMaps ids = IdsOf(loaded.config);
+  stdio.set_owner_uid(HostIdOf(ids.uids, 0).value_or(0));
+  stdio.set_owner_gid(HostIdOf(ids.gids, 0).value_or(0));
   stdio.set_terminal(config.tty());
   stdio.set_attachable(handler != nullptr);
   stdio.set_await_client(handler != nullptr);
@@ -375,6 +381,30 @@ absl::StatusOr<ExecService::StartedExec> ExecService::Launch(
   }
   started.pid = *pid;
   return started;
+}
+
+void ExecService::ClientLeft(const std::string& ns, const std::string& container_id,
+                             const std::string& exec_id) {
+  if (!parts_.ends_with_client || stopping_ || exec_id.empty()) return;
+  bool tty = false;
+  {
+    absl::MutexLock lock(&mu_);
+    const auto ours = FindOurs(ns, exec_id);
+    if (ours == execs_.end() || !ours->second.running()) return;
+    tty = ours->second.config->tty();
+  }
+  CallContext context;
+  context.ns = ns;
+  // A terminal that is gone hangs up.
+  const absl::Status ended = parts_.tasks->Kill(
+      context, container_id, exec_id, static_cast<uint32_t>(tty ? SIGHUP : SIGTERM), /*all=*/true);
+  if (ended.ok()) {
+    LOG(INFO) << "ns=" << ns << " id=" << container_id << " exec " << exec_id
+              << ": its client has gone; it is ended";
+  } else if (!absl::IsNotFound(ended) && !absl::IsFailedPrecondition(ended)) {
+    LOG(WARNING) << "ns=" << ns << " id=" << container_id << " exec " << exec_id
+                 << ": its client has gone, and it goes on: " << ended;
+  }
 }
 
 absl::Status ExecService::SignalExec(const CallContext& context, const std::string& container,

@@ -13,6 +13,7 @@
 #ifndef GANTRY_SUPERVISOR_CORE_EXEC_SERVICE_H_
 #define GANTRY_SUPERVISOR_CORE_EXEC_SERVICE_H_
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -72,6 +73,8 @@ class ExecService {
     TaskService* tasks;
     const oci::HostFacts* host;
     const Clock* clock = &Clock::Real();
+    // An exec whose attached client leaves ends, with what it has started.
+    bool ends_with_client = false;
   };
   static constexpr absl::Duration kKept = absl::Minutes(5);  // after the end
   // States kept in all; beyond, the oldest of those that do not run are dropped.
@@ -99,6 +102,14 @@ class ExecService {
   // Create() and Start() in one; nothing stays when it fails.
   absl::StatusOr<StartedExec> Exec(const CallContext& context, const v1::ExecInput_Open& open,
                                    runtime::AttachStream::Handler* handler);
+  // The client that was attached to an exec has gone without saying that the exec is to go on: ends
+  // it where that is configured, with what it has started, by SIGTERM (with a terminal SIGHUP) and
+  // soon after by SIGKILL. Waits for the shim; not after Stop(). An exec that has ended is fine.
+  void ClientLeft(const std::string& ns, const std::string& container_id,
+                  const std::string& exec_id);
+  // The daemon ends, and with it all connections: clients that leave from now on leave because of
+  // that.
+  void Stop() { stopping_ = true; }
   // An exec under an id that the client chooses, of a process document and streams of its own
   // making (containerd's API). The task has it from then on: it is started, waited for and deleted
   // there.
@@ -147,6 +158,8 @@ class ExecService {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const Parts parts_;
+
+  std::atomic<bool> stopping_ = false;
 
   mutable absl::Mutex mu_;
   // Those that this service created, and those that have ended.

@@ -42,6 +42,12 @@ std::optional<Gateway> GatewayBy(const PlaceInNetwork& one, Family family) {
 
 }  // namespace
 
+std::vector<metadata::StoredEndpoint> RecordsOf(const std::vector<PlaceInNetwork>& places) {
+  std::vector<metadata::StoredEndpoint> records;
+  for (const PlaceInNetwork& one : places) records.push_back(one.place);
+  return records;
+}
+
 std::optional<Gateway> ChooseGateway(const std::vector<PlaceInNetwork>& places, Family family) {
   const PlaceInNetwork* best = nullptr;
   std::optional<Gateway> chosen;

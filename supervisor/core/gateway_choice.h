@@ -21,6 +21,8 @@ struct PlaceInNetwork {
   metadata::StoredEndpoint place;
 };
 
+std::vector<metadata::StoredEndpoint> RecordsOf(const std::vector<PlaceInNetwork>& places);
+
 // Where the default route goes by one place.
 struct Gateway {
   std::string network_id;

@@ -41,7 +41,7 @@ class HashingSink : public ByteSink {
 
 absl::StatusOr<ImageLayer> ImageAssembly::LayerFrom(
     content::Store& content, absl::string_view what,
-    const std::function<absl::Status(ByteSink& tar)>& write) {
+    const std::function<absl::Status(ByteSink& tar)>& write, Compression compression, int level) {
   absl::BitGen random;
   content::IngestOptions options;
   options.ref =
@@ -54,14 +54,16 @@ absl::StatusOr<ImageLayer> ImageAssembly::LayerFrom(
     content.AbortIngest(options.ref).IgnoreError();
   };
   IngestSink compressed(*ingest);
-  GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<Compressor> gzip,
-                          OpenCompressor(compressed, Compression::kGzip));
-  HashingSink plain(*gzip);
+  GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<Compressor> compressor,
+                          OpenCompressor(compressed, compression, level));
+  HashingSink plain(*compressor);
   GANTRY_RETURN_IF_ERROR(write(plain));
-  GANTRY_RETURN_IF_ERROR(gzip->Finish());
+  GANTRY_RETURN_IF_ERROR(compressor->Finish());
   ImageLayer layer;
   layer.diff_id = plain.digest();
-  layer.blob.media_type = oci::kOciLayerGzip;
+  layer.blob.media_type = compression == Compression::kZstd   ? oci::kOciLayerZstd
+                          : compression == Compression::kNone ? oci::kOciLayer
+                                                              : oci::kOciLayerGzip;
   layer.blob.size_bytes = ingest->offset();
   layer.blob.digest = ingest->current_digest();
   content::CommitOptions commit;

@@ -18,6 +18,7 @@
 #include "absl/time/time.h"
 
 #include "base/byte_stream.h"
+#include "base/compression.h"
 #include "content-store/descriptor.h"
 #include "content-store/store.h"
 #include "supervisor/oci/image_config.h"
@@ -26,16 +27,18 @@
 namespace gantry::core {
 
 struct ImageLayer {
-  content::Descriptor blob;  // gzip, of OCI's media type
+  content::Descriptor blob;  // of OCI's media type
   content::Digest diff_id;   // of the plain tar
 };
 
 class ImageAssembly {
  public:
   // Compresses and stores the tar that `write` writes. `what` begins the name of the ingest
-  // ("import"). A failure of `write` is returned and nothing is stored.
+  // ("import"). A failure of `write` is returned and nothing is stored. `level` 0 is the usual one.
   absl::StatusOr<ImageLayer> LayerFrom(content::Store& content, absl::string_view what,
-                                       const std::function<absl::Status(ByteSink& tar)>& write);
+                                       const std::function<absl::Status(ByteSink& tar)>& write,
+                                       Compression compression = Compression::kGzip,
+                                       int level = 0);
 
   // Puts the layer on top: diff id, layer and history entry, whose time and the image's become
   // `now`. The layer gets a media type of the manifest's family, because some registries refuse a

@@ -27,12 +27,14 @@
 
 #include "base/byte_stream.h"
 #include "content-store/descriptor.h"
+#include "supervisor/core/blob_origin.h"
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/image_assembly.h"
 #include "supervisor/core/image_catalog.h"
 #include "supervisor/core/image_progress.h"
 #include "supervisor/core/image_pull.h"
 #include "supervisor/core/image_unpack.h"
+#include "supervisor/core/layer_form.h"
 #include "supervisor/core/lease_scope.h"
 #include "supervisor/core/stores.h"
 
@@ -40,6 +42,10 @@ namespace gantry::v1 {
 class ContainerConfig;
 class RegistryAuth;
 }  // namespace gantry::v1
+namespace gantry::distribution {
+class Puller;
+class Unpacker;
+}  // namespace gantry::distribution
 
 namespace gantry::core {
 
@@ -47,6 +53,7 @@ class ContainerLifecycle;
 class ContainerRecords;
 class ContainerStreams;
 class ContainerWait;
+class ImagePush;
 
 // The label of containers that run a step of a build.
 inline constexpr char kBuildStepLabel[] = "gantry.io/build.step";
@@ -80,6 +87,12 @@ class ImageBuild {
     ContainerStreams* streams;
     ContainerWait* waits;
     std::string state_directory;  // <state>/mounts/ holds mounts for the length of a call
+    ImagePush* push;
+    distribution::Puller* puller;
+    distribution::Resolver* resolver;
+    distribution::Unpacker* unpacker;
+    distribution::CredentialSource* credentials;  // the daemon's own
+    const distribution::HostsConfig* hosts = nullptr;
     // Makes every blob committed so far durable; null: they are synced one by one.
     std::function<absl::Status()> sync_blobs = nullptr;
   };
@@ -148,14 +161,47 @@ class ImageBuild::Session {
 
   // Writes configuration and manifest. Layers and rootfs of `config` are set here.
   absl::StatusOr<content::Descriptor> Write(const BuildRoot& root, oci::ImageConfig config);
+  // Writes what lists these, in order: images of several platforms, and what describes them.
+  absl::StatusOr<content::Descriptor> WriteIndex(const oci::Index& index);
+  // Writes a manifest that is no image's: of a cache, or of attestations. Its blobs are there.
+  absl::StatusOr<content::Descriptor> WriteManifest(const oci::Manifest& manifest);
+  absl::StatusOr<content::Descriptor> WriteDocument(absl::string_view bytes,
+                                                    const std::string& media_type);
+
+  // `root` with its layers from number `first` on in another form.
+  absl::StatusOr<BuildRoot> Convert(const BuildRoot& root, size_t first, const LayerForm& form);
+  // A layer on top of `root` whose blob is in the store, unpacked. kDataLoss: it is damaged.
+  absl::StatusOr<BuildRoot> Adopt(const BuildRoot& root, const content::Descriptor& layer,
+                                  const content::Digest& diff_id);
+
+  // What a reference stands for in its registry, with what is below it.
+  absl::StatusOr<std::unique_ptr<BlobOrigin>> Registry(const std::string& reference,
+                                                       const v1::RegistryAuth& auth, bool insecure);
+  // An image of this machine, with what is below it. kNotFound: there is none of that name.
+  absl::StatusOr<std::unique_ptr<BlobOrigin>> Local(const std::string& reference);
+  // An image of that place to stand on, unpacked. kNotFound: none for the platform.
+  absl::StatusOr<BuildBase> BaseFrom(BlobOrigin& origin, const std::string& platform);
+  // To the registries that the names say. `insecure`: they may speak http.
+  absl::Status Push(const std::vector<std::string>& names, const content::Descriptor& target,
+                    const v1::RegistryAuth& auth, bool insecure, const ProgressFn& progress);
+
   // Names the image, after its blobs are durable. No name: it is kept as an image without one.
   // kInvalidArgument: a malformed name.
   absl::Status Name(const std::vector<std::string>& names, const content::Descriptor& target);
   // The image as a tar: an OCI layout, which docker can load too if `docker_compatible`.
   absl::Status Export(const content::Descriptor& target, const std::vector<std::string>& names,
                       bool docker_compatible, ByteSink& out);
+  // A manifest or index that need be no image's, as a tar with an OCI layout.
+  absl::Status ExportLayout(const content::Descriptor& target, const std::string& tag,
+                            ByteSink& out);
+  // The same, blob by blob.
+  absl::Status Give(const content::Descriptor& target, BlobTaker& taker);
+  absl::StatusOr<ImageLayer> ConvertLayer(const ImageLayer& layer, const LayerForm& form) {
+    return core::ConvertLayer(content_, layer, form, context_.cancel);
+  }
   // The context of the build, with its lease.
   const CallContext& context() const { return leased_; }
+  content::Store& store() { return content_; }
 
  private:
   // Of the targets of mounts what is not there, the deepest first.
@@ -167,6 +213,7 @@ class ImageBuild::Session {
   absl::Status Hold(const std::string& type, const std::string& id);
   absl::StatusOr<BuildRoot> Commit(const BuildRoot& root, const std::string& key,
                                    const std::string& what);
+  absl::Status Unpack(const BuildRoot& root);
 
   const Parts& parts_;
   const CallContext& context_;

@@ -23,6 +23,7 @@
 #include "supervisor/core/image_names.h"
 #include "supervisor/core/lease_scope.h"
 #include "supervisor/core/record_facts.h"
+#include "supervisor/core/shown_images.h"
 #include "supervisor/distribution/reference.h"
 #include "supervisor/distribution/runnable_image.h"
 #include "supervisor/gc/scheduler.h"
@@ -311,7 +312,10 @@ absl::StatusOr<std::string> ImageCatalog::UserOf(const CallContext& context,
         record::v1::Container container;
         if (!container.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())))
           return absl::OkStatus();
-        if (ImageOfContainer(container) == digest) user = std::string(id);
+        const std::vector<std::string> shown = ShownImages(container);
+        if (ImageOfContainer(container) == digest ||
+            std::find(shown.begin(), shown.end(), digest) != shown.end())
+          user = std::string(id);
         return absl::OkStatus();
       }));
   return user;

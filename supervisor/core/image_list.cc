@@ -15,6 +15,7 @@
 #include "proto/record/v1/record.pb.h"
 #include "supervisor/core/image_catalog.h"
 #include "supervisor/core/image_filters.h"
+#include "supervisor/core/shown_images.h"
 #include "supervisor/distribution/reference.h"
 #include "supervisor/distribution/walk_budget.h"
 
@@ -260,6 +261,9 @@ absl::StatusOr<absl::flat_hash_map<std::string, int32_t>> ImageCatalog::Users(
       {context.ns, ""}, metadata::Filter(), [&](const record::v1::Container& container) {
         const std::string digest = ImageOfContainer(container);
         if (!digest.empty()) ++users[digest];
+        for (const std::string& shown : ShownImages(container)) {
+          if (shown != digest) ++users[shown];
+        }
         return absl::OkStatus();
       }));
   return users;

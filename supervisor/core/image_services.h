@@ -15,6 +15,7 @@
 #include "supervisor/core/image_transfer.h"
 #include "supervisor/core/image_unpack.h"
 #include "supervisor/core/image_verify.h"
+#include "supervisor/core/manifest_service.h"
 #include "supervisor/core/registry_service.h"
 #include "supervisor/distribution/puller.h"
 
@@ -48,6 +49,8 @@ struct ImageServices {
                  p.discard_blobs, p.sync_blobs}),
         verify({p.stores, &catalog, p.puller, p.credentials, p.discard_blobs}),
         registry(*p.resolver, p.puller->fetcher(), p.credentials),
+        manifests({p.stores, p.resolver, p.puller, p.pusher, p.credentials, p.hosts,
+                   p.max_parallel_blobs}),
         transfer({p.stores, &catalog, &pull, &push, &unpack, p.unpacker}) {}
 
   ImageCatalog catalog;
@@ -58,6 +61,7 @@ struct ImageServices {
   ImageArchive archive;
   ImageVerify verify;
   RegistryService registry;
+  ManifestService manifests;
   ImageTransfer transfer;
 };
 

@@ -1,11 +1,9 @@
 #include "supervisor/core/live_mounts.h"
 
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -132,11 +130,7 @@ absl::Status RemoveLiveMount(pid_t pid, const std::string& destination) {
   return InMountsOf(pid, [&](int root) -> absl::Status {
     const size_t slash = destination.rfind('/');
     const std::string parent = destination.substr(0, slash == 0 ? 1 : slash);
-    struct open_how how = {};
-    how.flags = O_PATH | O_DIRECTORY | O_CLOEXEC;
-    how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
-    const UniqueFd directory(
-        static_cast<int>(syscall(SYS_openat2, root, parent.c_str(), &how, sizeof how)));
+    const UniqueFd directory = OpenInRoot(root, parent, O_PATH | O_DIRECTORY);
     if (!directory.valid()) {
       return errno == ENOENT ? absl::OkStatus()
                              : ErrnoToStatus(errno, absl::StrCat("open ", parent));

@@ -42,8 +42,10 @@ std::string ShortId(absl::string_view id) {
   return std::string(absl::StripPrefix(id, "sha256:").substr(0, kShortId));
 }
 
-absl::StatusOr<std::string> FillTag(const std::string& text, const v1::ContainerConfig& config,
-                                    const LogOwner& owner) {
+}  // namespace
+
+absl::StatusOr<std::string> LogTag(const v1::ContainerConfig& config, const LogOwner& owner) {
+  const std::string text = OptionOf(config, "tag");
   const std::map<absl::string_view, std::string> values = {{".ID", ShortId(owner.id)},
                                                            {".FullID", owner.id},
                                                            {".Name", owner.name},
@@ -74,6 +76,8 @@ absl::StatusOr<std::string> FillTag(const std::string& text, const v1::Container
   }
   return out;
 }
+
+namespace {
 
 // HOST, HOST:PORT, [IPV6]:PORT to "HOST:PORT".
 absl::StatusOr<std::string> WithPort(const char* option, absl::string_view text,
@@ -223,7 +227,7 @@ bool IsCollectorOption(absl::string_view driver, absl::string_view option) {
 absl::Status SetCollector(const v1::ContainerConfig& config, const LogOwner& owner,
                           LogCollector& forward) {
   const std::string& driver = config.log().driver();
-  GANTRY_ASSIGN_OR_RETURN(const std::string tag, FillTag(OptionOf(config, "tag"), config, owner));
+  GANTRY_ASSIGN_OR_RETURN(const std::string tag, LogTag(config, owner));
   forward.tag = tag;
   forward.host_name = owner.host_name;
   auto& fields = forward.fields;

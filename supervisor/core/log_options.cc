@@ -131,6 +131,7 @@ void SetAttributes(const v1::ContainerConfig& config, shim::v1::Log& log) {
   }
   const Choice env(config, "env");
   for (const std::string& entry : config.env()) {
+    if (!absl::StrContains(entry, '=')) continue;  // takes the image's away
     const std::pair<std::string, std::string> parts =
         absl::StrSplit(entry, absl::MaxSplits('=', 1));
     if (env.Includes(parts.first)) attributes[parts.first] = parts.second;
@@ -144,7 +145,11 @@ absl::Status ApplyLogOptions(const v1::ContainerConfig& config, const LogOwner& 
   for (const auto& [key, value] : config.log().options())
     GANTRY_RETURN_IF_ERROR(ApplyLogOption(config.log().driver(), key, value, log, forward));
   SetAttributes(config, log);
-  if (!IsCollector(config.log().driver())) return absl::OkStatus();
+  if (!IsCollector(config.log().driver())) {
+    if (!config.log().options().contains("tag")) return absl::OkStatus();
+    GANTRY_ASSIGN_OR_RETURN((*log.mutable_attributes())["tag"], LogTag(config, owner));
+    return absl::OkStatus();
+  }
   GANTRY_RETURN_IF_ERROR(SetCollector(config, owner, forward));
   for (const auto& [name, value] : log.attributes()) {
     if (config.log().driver() == "syslog") break;  // its messages have no fields

@@ -3,11 +3,13 @@
 //   mode                        blocking, non-blocking (default here): whether the container waits
 //                               where the disk takes no more
 //   labels, env, labels-regex, env-regex   what of these is written beside each line
+//   tag                         a template of {{.ID}} {{.FullID}} {{.Name}} {{.ImageID}}
+//                               {{.ImageFullID}} {{.ImageName}} {{.DaemonName}}; what it gives is
+//                               written beside each line as "tag"
 //   compress                    taken, and without effect
 //
 // Drivers that send every line to a collector, and keep that file as docker's cache:
-//   tag                         a template of {{.ID}} {{.FullID}} {{.Name}} {{.ImageID}}
-//                               {{.ImageFullID}} {{.ImageName}} {{.DaemonName}}; "{{.ID}}" without
+//   tag                         sent with each line instead; "{{.ID}}" without
 //   max-buffer-size             what may wait in memory; 1m
 //   cache-max-size, cache-max-file, cache-compress, cache-disabled   as max-size, max-file; the
 //                               last two are taken, and without effect
@@ -28,6 +30,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
 namespace gantry::shim::v1 {
@@ -70,6 +73,10 @@ struct LogDelivered {
 
 // journald, syslog and fluentd.
 bool IsCollector(absl::string_view driver);
+
+// The option `tag` filled in, "{{.ID}}" where there is none. kInvalidArgument: names what there is
+// not; names the field.
+absl::StatusOr<std::string> LogTag(const v1::ContainerConfig& config, const LogOwner& owner);
 
 // Whether an option is one of such a driver's own, and what its options make of the collector, but
 // for fields that are asked for by name. For ApplyLogOptions().

@@ -90,6 +90,12 @@ TEST(LogOptionsTest, AttributesByPattern) {
                                    Pair("PATH", "/bin:/usr/bin")));
 }
 
+TEST(LogOptionsTest, ATagIsAnAttributeOfTheFile) {
+  EXPECT_THAT(Apply({{"tag", "{{.Name}}/{{.ID}}"}, {"labels", "tier"}})->attributes(),
+              UnorderedElementsAre(Pair("tag", "front1/0123456789ab"), Pair("tier", "front")));
+  EXPECT_FALSE(Apply({{"tag", "{{.Nope}}"}}).ok());
+}
+
 TEST(LogCollectorsTest, AFileHasNoCollector) {
   EXPECT_FALSE(Apply({}, "json-file")->has_forward());
   EXPECT_FALSE(Apply({{"max-buffer-size", "4m"}}, "local")->has_forward());

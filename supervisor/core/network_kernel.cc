@@ -8,6 +8,7 @@
 #include <map>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -15,6 +16,7 @@
 #include "absl/strings/strip.h"
 #include "glog/logging.h"
 
+#include "base/clock.h"
 #include "base/errno_status.h"
 #include "base/executor.h"
 #include "base/file.h"
@@ -30,6 +32,9 @@ using metadata::StoredEndpoint;
 using metadata::StoredNetns;
 using metadata::StoredNetwork;
 using network::Family;
+
+// A walk through the connections takes milliseconds on a host that may have many.
+constexpr absl::Duration kBetweenWalks = absl::Seconds(1);
 
 absl::Status WriteSysctl(const std::string& name, absl::string_view value) {
   const std::string path = absl::StrCat("/proc/sys/net/", name);
@@ -80,6 +85,15 @@ bool IsBridge(const StoredNetwork& network) {
 
 }  // namespace
 
+NetworkKernel::NetworkKernel(metadata::NetworkStore* store, const std::string& state_directory,
+                             Executor* later, int host_netns)
+    : store_(store),
+      table_(network::TableName(state_directory)),
+      later_(later),
+      host_netns_(host_netns) {
+  if (later != nullptr) delayed_.emplace(Clock::Real(), *later);
+}
+
 absl::StatusOr<NetworkKernel::Sockets*> NetworkKernel::Open() {
   {
     absl::MutexLock lock(&mu_);
@@ -97,11 +111,13 @@ absl::StatusOr<NetworkKernel::Sockets*> NetworkKernel::Open() {
     GANTRY_ASSIGN_OR_RETURN(opened->removals, network::Links::OpenIn(host_netns_));
     GANTRY_ASSIGN_OR_RETURN(opened->firewall, network::Firewall::OpenIn(host_netns_, table_));
     GANTRY_ASSIGN_OR_RETURN(opened->announcer, network::Announcer::OpenIn(host_netns_));
+    GANTRY_ASSIGN_OR_RETURN(opened->connections, network::Connections::OpenIn(host_netns_));
   } else {
     GANTRY_ASSIGN_OR_RETURN(opened->links, network::Links::Open());
     GANTRY_ASSIGN_OR_RETURN(opened->removals, network::Links::Open());
     GANTRY_ASSIGN_OR_RETURN(opened->firewall, network::Firewall::Open(table_));
     GANTRY_ASSIGN_OR_RETURN(opened->announcer, network::Announcer::Open());
+    GANTRY_ASSIGN_OR_RETURN(opened->connections, network::Connections::Open());
   }
   GANTRY_RETURN_IF_ERROR(WriteRules(*opened));
   GANTRY_ASSIGN_OR_RETURN(opened->guard, network::RulesGuard::Start(*opened->firewall));
@@ -128,11 +144,20 @@ absl::Status NetworkKernel::WriteRules(Sockets& sockets) {
   GANTRY_ASSIGN_OR_RETURN(const std::vector<StoredEndpoint> places, store_->AllEndpoints());
   GANTRY_ASSIGN_OR_RETURN(const std::vector<StoredNetns> namespaces, store_->AllNetns());
   std::vector<network::FirewallNetwork> rules;
+  std::vector<network::BridgeLink> links;
   std::map<std::string, const StoredNetwork*> by_id;
   for (const StoredNetwork& one : networks) {
     if (!IsBridge(one)) continue;
     rules.push_back(RulesOf(one));
     by_id.emplace(one.record.id(), &one);
+    if (IsOn(one.record.options(), kBetweenOption, true)) continue;
+    std::vector<StoredEndpoint> its;
+    for (const StoredEndpoint& place : places) {
+      if (place.network_id == one.record.id()) its.push_back(place);
+    }
+    const absl::StatusOr<std::vector<network::BridgeLink>> among = LinksAmong(one, its, "");
+    LOG_IF(ERROR, !among.ok()) << "network " << one.record.name() << ": " << among.status();
+    if (among.ok()) links.insert(links.end(), among->begin(), among->end());
   }
   std::map<std::pair<std::string, std::string>, std::vector<StoredEndpoint>> by_container;
   std::vector<network::BridgePort> bridge_ports;
@@ -147,7 +172,7 @@ absl::Status NetworkKernel::WriteRules(Sockets& sockets) {
         PortsOf(one.record, by_container[{one.ns, one.record.container_id()}]);
     ports.insert(ports.end(), its.begin(), its.end());
   }
-  return sockets.firewall->Replace(rules, ports, bridge_ports);
+  return sockets.firewall->Replace(rules, ports, bridge_ports, links);
 }
 
 absl::StatusOr<std::vector<network::TakenBlock>> NetworkKernel::RoutedBlocks() {
@@ -299,9 +324,14 @@ absl::Status NetworkKernel::MakePlace(const StoredNetwork& network, const Stored
     veth.mac = mac.value_or(network::MacAddress());
     veth.hairpin = true;
     veth.mtu = MtuOf(network);
+    std::vector<network::BridgeLink> links;
+    if (!IsOn(network.record.options(), kBetweenOption, true)) {
+      GANTRY_ASSIGN_OR_RETURN(const std::vector<StoredEndpoint> all, store_->Endpoints(network));
+      GANTRY_ASSIGN_OR_RETURN(links, LinksAmong(network, all, record.container_id()));
+    }
     // The rules come before the device: none is without them.
     GANTRY_RETURN_IF_ERROR(
-        sockets->firewall->Join(BridgePortOf(*sockets->links, network, record), ports));
+        sockets->firewall->Join(BridgePortOf(*sockets->links, network, record), ports, links));
     absl::Status made = sockets->links->MakeVeth(veth, netns.fd.get());
     if (absl::IsNotFound(made)) {
       made = MendBridge(*sockets, network);
@@ -356,6 +386,7 @@ absl::Status NetworkKernel::MakePlace(const StoredNetwork& network, const Stored
                                 << undone;
     return ready;
   }
+  ForgetConnectionsSoon(ports, {});
   if (const absl::Status announced = Announce(*sockets, network, place, netns); !announced.ok())
     LOG(WARNING) << "ns=" << place.ns << " id=" << record.container_id() << " " << announced;
   return ready;
@@ -443,13 +474,63 @@ absl::Status NetworkKernel::SetGateway(const OpenNetns& netns, Family family,
 absl::Status NetworkKernel::Publish(const std::vector<network::PublishedPort>& ports) {
   if (ports.empty()) return absl::OkStatus();
   GANTRY_ASSIGN_OR_RETURN(Sockets* const sockets, Open());
-  return sockets->firewall->Publish(ports);
+  GANTRY_RETURN_IF_ERROR(sockets->firewall->Publish(ports));
+  ForgetConnectionsSoon(ports, {});
+  return absl::OkStatus();
+}
+
+void NetworkKernel::ForgetConnectionsSoon(const std::vector<network::PublishedPort>& opened,
+                                          const std::vector<network::PublishedPort>& closed) {
+  absl::Duration delay;
+  {
+    absl::MutexLock lock(&mu_);
+    const bool due = !opened_.empty() || !closed_.empty();
+    for (const network::PublishedPort& port : opened) {
+      // A client of TCP that was refused begins anew by itself.
+      if (port.protocol != network::Protocol::kTcp && !port.opened) opened_.push_back(port);
+    }
+    for (const network::PublishedPort& port : closed) {
+      if (!port.opened) closed_.push_back(port);
+    }
+    if (due || (opened_.empty() && closed_.empty())) return;
+    delay = std::max(walked_ + kBetweenWalks - Clock::Real().Monotonic(), absl::ZeroDuration());
+  }
+  const auto work = [this] {
+    const absl::Status forgotten = ForgetConnections();
+    LOG_IF(WARNING, !forgotten.ok()) << "connections over ports that were closed: " << forgotten;
+  };
+  if (delayed_.has_value()) {
+    delayed_->At(delay, work);
+  } else {
+    work();
+  }
+}
+
+absl::Status NetworkKernel::ForgetConnections() {
+  GANTRY_ASSIGN_OR_RETURN(Sockets* const sockets, Open());
+  std::vector<network::PublishedPort> opened;
+  std::vector<network::PublishedPort> closed;
+  {
+    absl::MutexLock lock(&mu_);
+    opened.swap(opened_);
+    closed.swap(closed_);
+    walked_ = Clock::Real().Monotonic();
+  }
+  return sockets->connections
+      ->Forget([&](const network::Connection& one) {
+        return std::any_of(opened.begin(), opened.end(),
+                           [&one](const auto& port) { return GoesAstray(one, port); }) ||
+               std::any_of(closed.begin(), closed.end(),
+                           [&one](const auto& port) { return GoesThrough(one, port); });
+      })
+      .status();
 }
 
 absl::Status NetworkKernel::Unpublish(const std::vector<network::PublishedPort>& ports) {
   if (ports.empty()) return absl::OkStatus();
   GANTRY_ASSIGN_OR_RETURN(Sockets* const sockets, Open());
   // One transaction when all are there, as they are but after a crash.
+  const absl::Cleanup forget = [&] { ForgetConnectionsSoon({}, ports); };
   const absl::Status together = sockets->firewall->Unpublish(ports);
   if (!absl::IsNotFound(together)) return together;
   for (const network::PublishedPort& port : ports) {

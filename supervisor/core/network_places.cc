@@ -20,9 +20,11 @@
 #include "base/crash_point.h"
 #include "base/errno_status.h"
 #include "base/file.h"
+#include "base/new_thread.h"
 #include "base/status_macros.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/gantry/v1/networks.pb.h"
+#include "supervisor/core/container_ids.h"
 #include "supervisor/core/event.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/network_choice.h"
@@ -31,9 +33,9 @@
 #include "supervisor/core/port_choice.h"
 #include "supervisor/core/port_forwards.h"
 #include "supervisor/network/netns.h"
+#include "supervisor/network/owned_netns.h"
 
 namespace gantry::core {
-namespace {
 
 using metadata::StoredEndpoint;
 using metadata::StoredNetns;
@@ -41,21 +43,18 @@ using metadata::StoredNetwork;
 using network::Address;
 using network::Family;
 
-std::vector<StoredEndpoint> RecordsOf(const std::vector<PlaceInNetwork>& places) {
-  std::vector<StoredEndpoint> records;
-  for (const PlaceInNetwork& one : places) records.push_back(one.place);
-  return records;
-}
+namespace {
 
-// What the shim forwards, beside the namespace's mount. It reads the file when it creates the
-// container, and whenever it is told that there is another.
-std::string ForwardsPath(absl::string_view netns) { return absl::StrCat(netns, ".ports"); }
+std::string UserNamespacePath(absl::string_view netns) { return absl::StrCat(netns, ".user"); }
 
-constexpr char kChanging[] = ".changing";
-
-bool HostHasIpv6() {
-  const absl::StatusOr<std::string> addresses = ReadFile("/proc/thread-self/net/if_inet6", 1 << 20);
-  return addresses.ok() && !addresses->empty();
+// A mount keeps a namespace for as long as the container has it, whatever becomes of us.
+absl::Status Keep(int ns, const std::string& path) {
+  const UniqueFd file(open(path.c_str(), O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (!file.valid()) return ErrnoToStatus(errno, path);
+  const std::string source = absl::StrCat("/proc/self/fd/", ns);
+  if (mount(source.c_str(), path.c_str(), nullptr, MS_BIND, nullptr) != 0)
+    return ErrnoToStatus(errno, absl::StrCat("keeping the namespace ", path));
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -64,17 +63,31 @@ std::string NetworkPlaces::NetnsPath(absl::string_view ns, absl::string_view con
   return absl::StrCat(parts_.state_directory, "/netns/", ns, "/", container_id);
 }
 
+absl::Status NetworkPlaces::Making::Wait() {
+  if (thread_.joinable()) thread_.join();
+  return made_;
+}
+
 absl::StatusOr<NetworkPlaces::Entered> NetworkPlaces::Enter(const CallContext& context,
                                                             const NetworkClient& client,
                                                             absl::string_view network,
                                                             const v1::ContainerConfig& config) {
+  GANTRY_ASSIGN_OR_RETURN(Entered entered, BeginToEnter(context, client, network, config));
+  const absl::Status made = entered.making->Wait();
+  if (made.ok()) return entered;
+  const absl::Status undone = Leave(context, client.id);
+  LOG_IF(ERROR, !undone.ok()) << "ns=" << context.ns << " id=" << client.id << " " << undone;
+  return made;
+}
+
+absl::StatusOr<NetworkPlaces::Entered> NetworkPlaces::BeginToEnter(
+    const CallContext& context, const NetworkClient& client, absl::string_view network,
+    const v1::ContainerConfig& config) {
   GANTRY_RETURN_IF_ERROR(Leave(context, client.id));
   const std::vector<v1::NetworkAttachment> attachments = AttachmentsOf(network, config);
   // Before anything is recorded: a name that is not there is the usual error.
   GANTRY_ASSIGN_OR_RETURN(const StoredNetwork first,
                           parts_.networks->FindOrMakeDefault(context, network));
-  std::string default_address = OptionOf(first.record.options(), kBindOption);
-  if (default_address.empty()) default_address = parts_.default_bind;
   record::v1::NetworkNamespace fresh;
   fresh.set_container_id(client.id);
   fresh.set_container_name(client.name);
@@ -85,14 +98,8 @@ absl::StatusOr<NetworkPlaces::Entered> NetworkPlaces::Enter(const CallContext& c
       parts_.store->AddNetns(context.ns, std::move(fresh),
                              [&](const std::vector<StoredNetns>& all,
                                  record::v1::NetworkNamespace& made) -> absl::Status {
-                               made.clear_ports();
-                               for (const v1::PortBinding& binding : wanted) {
-                                 GANTRY_ASSIGN_OR_RETURN(
-                                     *made.add_ports(),
-                                     only_opened ? OpenedPort(binding)
-                                                 : ChoosePort(binding, default_address, all, made));
-                               }
-                               return absl::OkStatus();
+                               return ChoosePorts(wanted, DefaultAddress(first), only_opened, all,
+                                                  made);
                              }));
   CrashPoint("netns.recorded");
   absl::Cleanup undo = [&] {
@@ -100,7 +107,8 @@ absl::StatusOr<NetworkPlaces::Entered> NetworkPlaces::Enter(const CallContext& c
     LOG_IF(ERROR, !undone.ok()) << "ns=" << context.ns << " id=" << client.id << " " << undone;
   };
   const std::string path = NetnsPath(context.ns, client.id);
-  GANTRY_ASSIGN_OR_RETURN(const OpenNetns open, MakeNetns(path));
+  const IdMaps ids = IdsOf(config);
+  GANTRY_ASSIGN_OR_RETURN(OpenNetns open, MakeNetns(path, ids, client.user_namespace));
   CrashPoint("netns.kept");
   std::vector<PlaceInNetwork> places;
   for (const v1::NetworkAttachment& attachment : attachments) {
@@ -110,8 +118,35 @@ absl::StatusOr<NetworkPlaces::Entered> NetworkPlaces::Enter(const CallContext& c
   CrashPoint("endpoint.recorded");
   GANTRY_ASSIGN_OR_RETURN(const Gateways gateways, ChooseGateways(netns, places));
   GANTRY_RETURN_IF_ERROR(CheckCarried(netns.record, RecordsOf(places)));
+  GANTRY_RETURN_IF_ERROR(WriteResolver(context.ns, client.id, config, places));
+  Entered entered = NamesIn(places, config);
+  entered.netns = path;
+  if (!ids.empty()) entered.user_namespace = UserNamespacePath(path);
+  if (parts_.names != nullptr) entered.resolver = parts_.names->ResolverPath(context.ns, client.id);
+  if (const std::string forwards = ForwardsText(ForwardsOf(netns.record, RecordsOf(places)));
+      !forwards.empty())
+    GANTRY_RETURN_IF_ERROR(WriteFileAtomic(ForwardsPath(entered.netns), forwards, 0600));
+  entered.making = std::make_shared<Making>();
+  auto work = [this, making = entered.making.get(), record = netns.record, gateways,
+               places = std::move(places),
+               open = std::make_shared<const OpenNetns>(std::move(open))] {
+    making->made_ = MakePlaces(record, places, gateways, *open);
+  };
+  absl::StatusOr<std::thread> thread = NewThread(work);
+  if (thread.ok()) {
+    entered.making->thread_ = *std::move(thread);
+  } else {
+    work();
+  }
+  std::move(undo).Cancel();
+  return entered;
+}
+
+absl::Status NetworkPlaces::MakePlaces(const record::v1::NetworkNamespace& netns,
+                                       const std::vector<PlaceInNetwork>& places,
+                                       const Gateways& gateways, const OpenNetns& open) {
   // With the first place in a bridge: the rules take both in one transaction.
-  std::vector<network::PublishedPort> ports = PortsOf(netns.record, RecordsOf(places));
+  std::vector<network::PublishedPort> ports = PortsOf(netns, RecordsOf(places));
   for (const PlaceInNetwork& one : places) {
     const bool bridged = one.network.record.driver() == "bridge";
     GANTRY_RETURN_IF_ERROR(parts_.kernel->MakePlace(
@@ -119,48 +154,35 @@ absl::StatusOr<NetworkPlaces::Entered> NetworkPlaces::Enter(const CallContext& c
         bridged ? std::exchange(ports, {}) : std::vector<network::PublishedPort>()));
     CrashPoint("veth.made");
     GANTRY_RETURN_IF_ERROR(NamesChanged(one.network));
-    Publish(one.network, "connect", client.id);
+    Publish(one.network, "connect", netns.container_id());
   }
   GANTRY_RETURN_IF_ERROR(NetworkKernel::SetGateway(open, Family::kIpv4, gateways.ipv4));
-  GANTRY_RETURN_IF_ERROR(NetworkKernel::SetGateway(open, Family::kIpv6, gateways.ipv6));
-  GANTRY_RETURN_IF_ERROR(WriteResolver(context.ns, client.id, config, places));
-  Entered entered = NamesIn(places, config);
-  entered.netns = path;
-  if (parts_.names != nullptr) entered.resolver = parts_.names->ResolverPath(context.ns, client.id);
-  if (const std::string forwards = ForwardsText(ForwardsOf(netns.record, RecordsOf(places)));
-      !forwards.empty())
-    GANTRY_RETURN_IF_ERROR(WriteFileAtomic(ForwardsPath(entered.netns), forwards, 0600));
-  std::move(undo).Cancel();
-  return entered;
+  return NetworkKernel::SetGateway(open, Family::kIpv6, gateways.ipv6);
 }
 
-absl::StatusOr<bool> NetworkPlaces::OnlyOpensPorts(
-    const CallContext& context, const StoredNetwork& first,
-    const std::vector<v1::NetworkAttachment>& attachments) {
-  if (!IsRouted(first)) return false;
-  for (const v1::NetworkAttachment& one : attachments) {
-    GANTRY_ASSIGN_OR_RETURN(const StoredNetwork network,
-                            parts_.networks->FindOrMakeDefault(context, one.network()));
-    if (!IsRouted(network)) return false;
-  }
-  return true;
-}
-
-absl::StatusOr<OpenNetns> NetworkPlaces::MakeNetns(const std::string& path) {
+absl::StatusOr<OpenNetns> NetworkPlaces::MakeNetns(const std::string& path, const IdMaps& ids,
+                                                   const std::string& owner) {
   GANTRY_RETURN_IF_ERROR(MakeDirectories(path.substr(0, path.rfind('/')), 0700));
-  const UniqueFd file(open(path.c_str(), O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
-  if (!file.valid()) return ErrnoToStatus(errno, path);
   OpenNetns made;
-  GANTRY_ASSIGN_OR_RETURN(made.fd, network::NewNetns([&made]() -> absl::Status {
-                            // A device gets IPv6 with an address of the network's only.
-                            NetworkKernel::SetIpv6("default", false);
-                            GANTRY_ASSIGN_OR_RETURN(made.inside, network::Links::Open());
-                            return made.inside->SetUp("lo");
-                          }));
-  // The mount keeps it for as long as the container has it, whatever becomes of us.
-  const std::string source = absl::StrCat("/proc/self/fd/", made.fd.get());
-  if (mount(source.c_str(), path.c_str(), nullptr, MS_BIND, nullptr) != 0)
-    return ErrnoToStatus(errno, absl::StrCat("keeping the network namespace ", path));
+  const auto prepare = [&made]() -> absl::Status {
+    // A device gets IPv6 with an address of the network's only.
+    NetworkKernel::SetIpv6("default", false);
+    GANTRY_ASSIGN_OR_RETURN(made.inside, network::Links::Open());
+    return made.inside->SetUp("lo");
+  };
+  if (ids.empty()) {
+    GANTRY_ASSIGN_OR_RETURN(made, parts_.kernel->TakeNetns());
+  } else if (!owner.empty()) {
+    const UniqueFd users(open(owner.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!users.valid()) return ErrnoToStatus(errno, owner);
+    GANTRY_RETURN_IF_ERROR(Keep(users.get(), UserNamespacePath(path)));
+    GANTRY_ASSIGN_OR_RETURN(made.fd, network::NewNetnsIn(users.get(), prepare));
+  } else {
+    GANTRY_ASSIGN_OR_RETURN(network::OwnedNetns owned, network::NewOwnedNetns(ids, prepare));
+    GANTRY_RETURN_IF_ERROR(Keep(owned.user_namespace.get(), UserNamespacePath(path)));
+    made.fd = std::move(owned.netns);
+  }
+  GANTRY_RETURN_IF_ERROR(Keep(made.fd.get(), path));
   return made;
 }
 
@@ -226,33 +248,6 @@ absl::Status NetworkPlaces::Reroute(StoredNetns& netns, const std::vector<PlaceI
   return ForwardAgain(netns, records);
 }
 
-absl::Status NetworkPlaces::ForwardAgain(const StoredNetns& netns,
-                                         const std::vector<StoredEndpoint>& places) {
-  const std::string& id = netns.record.container_id();
-  const std::string path = ForwardsPath(NetnsPath(netns.ns, id));
-  const std::string wanted = ForwardsText(ForwardsOf(netns.record, places));
-  // There from before the change until the shim has been told of it.
-  const std::string changing = absl::StrCat(path, kChanging);
-  if (ReadFile(path, 1 << 20).value_or("") != wanted) {
-    GANTRY_RETURN_IF_ERROR(WriteFileAtomic(changing, "", 0600));
-    if (!wanted.empty()) {
-      GANTRY_RETURN_IF_ERROR(WriteFileAtomic(path, wanted, 0600));
-    } else if (unlink(path.c_str()) != 0 && errno != ENOENT) {
-      return ErrnoToStatus(errno, path);
-    }
-    CrashPoint("forwards.written");
-  } else if (access(changing.c_str(), F_OK) != 0) {
-    return absl::OkStatus();
-  }
-  if (parts_.ports_changed) {
-    const absl::Status told = parts_.ports_changed(netns.ns, id);
-    // One without a shim is about to end, and its ports with it.
-    if (!told.ok() && !absl::IsNotFound(told)) return told;
-  }
-  if (unlink(changing.c_str()) != 0 && errno != ENOENT) return ErrnoToStatus(errno, changing);
-  return absl::OkStatus();
-}
-
 absl::StatusOr<std::vector<PlaceInNetwork>> NetworkPlaces::PlacesOf(
     absl::string_view ns, absl::string_view container_id) {
   GANTRY_ASSIGN_OR_RETURN(std::vector<StoredEndpoint> records,
@@ -282,12 +277,14 @@ absl::Status NetworkPlaces::TakeAway(const StoredNetns& netns) {
   GANTRY_RETURN_IF_ERROR(parts_.kernel->Unpublish(PortsOf(netns.record, RecordsOf(places))));
   const std::string path = NetnsPath(netns.ns, id);
   const std::string forwards = ForwardsPath(path);
-  for (const std::string& file : {forwards, absl::StrCat(forwards, kChanging)}) {
+  for (const std::string& file : {forwards, ChangingForwardsPath(path)}) {
     if (unlink(file.c_str()) != 0 && errno != ENOENT) return ErrnoToStatus(errno, file);
   }
-  if (umount2(path.c_str(), MNT_DETACH) != 0 && errno != EINVAL && errno != ENOENT)
-    return ErrnoToStatus(errno, absl::StrCat("unmounting ", path));
-  if (unlink(path.c_str()) != 0 && errno != ENOENT) return ErrnoToStatus(errno, path);
+  for (const std::string& kept : {path, UserNamespacePath(path)}) {
+    if (umount2(kept.c_str(), MNT_DETACH) != 0 && errno != EINVAL && errno != ENOENT)
+      return ErrnoToStatus(errno, absl::StrCat("unmounting ", kept));
+    if (unlink(kept.c_str()) != 0 && errno != ENOENT) return ErrnoToStatus(errno, kept);
+  }
   CrashPoint("netns.gone");
   for (const PlaceInNetwork& one : places) {
     parts_.kernel->RemovePlaceSoon(one.place);
@@ -528,53 +525,6 @@ NetworkPlaces::Held NetworkPlaces::HeldOf(const StoredNetns& netns,
     shown.set_protocol(way.protocol());
   }
   return held;
-}
-
-absl::StatusOr<std::vector<v1::PortWay>> NetworkPlaces::PortWays(const CallContext& context,
-                                                                 absl::string_view container_id) {
-  const absl::StatusOr<StoredNetns> netns = parts_.store->FindNetns(context.ns, container_id);
-  if (absl::IsNotFound(netns.status())) return std::vector<v1::PortWay>();
-  GANTRY_RETURN_IF_ERROR(netns.status());
-  GANTRY_ASSIGN_OR_RETURN(const std::vector<PlaceInNetwork> places,
-                          PlacesOf(context.ns, container_id));
-  return WaysOf(*netns, places);
-}
-
-std::vector<v1::PortWay> NetworkPlaces::WaysOf(const StoredNetns& netns,
-                                               const std::vector<PlaceInNetwork>& places) const {
-  std::vector<v1::PortWay> ways;
-  const std::vector<StoredEndpoint> records = RecordsOf(places);
-  const auto add = [&](const std::string& address, uint16_t port, network::Protocol protocol,
-                       const network::Address& container, uint16_t container_port) -> v1::PortWay& {
-    v1::PortWay& way = ways.emplace_back();
-    way.set_container(netns.record.container_id());
-    way.set_address(address);
-    way.set_port(port);
-    way.set_protocol(std::string(network::ProtocolName(protocol)));
-    way.set_leads_to(container.ToString());
-    way.set_container_port(container_port);
-    return way;
-  };
-  const std::string table = network::TableName(parts_.state_directory);
-  for (const network::PublishedPort& port : PortsOf(netns.record, records)) {
-    const bool ipv4 = port.container.family() == Family::kIpv4;
-    const std::string host = port.host.has_value() ? port.host->ToString()
-                             : ipv4                ? "0.0.0.0"
-                                                   : "::";
-    v1::PortWay& way = add(port.opened ? port.container.ToString() : host,
-                           port.opened ? port.container_port : port.host_port, port.protocol,
-                           port.container, port.container_port);
-    way.set_opened(port.opened);
-    way.set_rule(network::RuleOf(port, table));
-  }
-  const bool host_has_ipv6 = HostHasIpv6();
-  for (const PortForward& forward : ForwardsOf(netns.record, records)) {
-    // Shown above already: [::1] is one of "::".
-    if (forward.if_possible && (!host_has_ipv6 || forward.host.is_loopback())) continue;
-    add(forward.host.ToString(), forward.host_port, forward.protocol, forward.container,
-        forward.container_port);
-  }
-  return ways;
 }
 
 absl::Status NetworkPlaces::Reconcile(

@@ -12,8 +12,10 @@
 #define GANTRY_SUPERVISOR_CORE_NETWORK_PLACES_H_
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -21,6 +23,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
+#include "base/id_map.h"
 #include "proto/gantry/v1/container_views.pb.h"
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/gateway_choice.h"
@@ -49,6 +52,7 @@ class NetworkPlaces {
     NetworkKernel* kernel;
     EventBus* events = nullptr;  // null: nothing is published
     // <state>/netns/<ns>/<id> is a container's network namespace: a mount that outlives the daemon.
+    // So is <id>.user, the user namespace of a container that has its own ids.
     std::string state_directory;
     NetworkNames* names = nullptr;  // null: names are not answered
     // Of published ports that name no address of the host, on networks that do not either.
@@ -59,9 +63,25 @@ class NetworkPlaces {
   };
   explicit NetworkPlaces(Parts parts) : parts_(std::move(parts)) {}
 
+  // Devices, addresses, routes and rules of a container that is about to run, while they are being
+  // made. Thread-compatible; its end waits.
+  class Making {
+   public:
+    ~Making() { (void)Wait(); }  // asked for before by whom it matters to
+    // Returns once they are there or cannot be had. May be called again.
+    absl::Status Wait();
+
+   private:
+    friend class NetworkPlaces;
+    absl::Status made_;  // of the thread until it has ended
+    std::thread thread_;
+  };
+
   // What a container that is about to run gets.
   struct Entered {
+    std::shared_ptr<Making> making;      // of BeginToEnter()
     std::string netns;                   // path of its network namespace
+    std::string user_namespace;          // path of the one that owns it; "": the host's
     std::vector<std::string> addresses;  // without prefix lengths, for its hosts file
     bool has_names = false;              // it finds other containers by name
     std::string resolver;                // path of its resolver file, for its shim; "": none
@@ -74,6 +94,12 @@ class NetworkPlaces {
   //   kResourceExhausted  no free address
   absl::StatusOr<Entered> Enter(const CallContext& context, const NetworkClient& client,
                                 absl::string_view network, const v1::ContainerConfig& config);
+  // The same, but only the namespace is there when it returns; what goes into it is made meanwhile,
+  // because a start has other things to do. The records are there, and what a shim reads. After a
+  // failure of `making` the caller calls Leave(), not before it has ended.
+  absl::StatusOr<Entered> BeginToEnter(const CallContext& context, const NetworkClient& client,
+                                       absl::string_view network,
+                                       const v1::ContainerConfig& config);
   // Gives everything back. OK when it has nothing. Idempotent.
   absl::Status Leave(const CallContext& context, absl::string_view container_id);
 
@@ -86,6 +112,13 @@ class NetworkPlaces {
   // kFailedPrecondition: it is not connected to it.
   absl::Status Disconnect(const CallContext& context, const NetworkClient& client,
                           absl::string_view network);
+
+  // Of one that runs: its published ports become those of the configuration, whose first network is
+  // `network`. What it has and keeps is not touched; whatever fails leaves all as it was.
+  //   kFailedPrecondition  its network namespace is not one of ours
+  //   otherwise as Enter()
+  absl::Status ChangePorts(const CallContext& context, const NetworkClient& client,
+                           absl::string_view network, const v1::ContainerConfig& config);
 
   // It is found by its new name, on all networks that it is connected to now.
   absl::Status Rename(const CallContext& context, const NetworkClient& client);
@@ -120,11 +153,15 @@ class NetworkPlaces {
       const std::function<bool(absl::string_view ns, absl::string_view container_id)>& runs);
 
  private:
+  // Where ports that name no address of the host are published, of a container with this network.
+  std::string DefaultAddress(const metadata::StoredNetwork& first) const;
   // Whether no port of the host can lead to a container with these networks.
   absl::StatusOr<bool> OnlyOpensPorts(const CallContext& context,
                                       const metadata::StoredNetwork& first,
                                       const std::vector<v1::NetworkAttachment>& attachments);
-  absl::StatusOr<OpenNetns> MakeNetns(const std::string& path);
+  // With ids it belongs to the user namespace at `owner`, to a new one without.
+  absl::StatusOr<OpenNetns> MakeNetns(const std::string& path, const IdMaps& ids,
+                                      const std::string& owner);
   absl::StatusOr<OpenNetns> OpenNetnsAt(const std::string& path) const;
   absl::StatusOr<std::vector<PlaceInNetwork>> PlacesOf(absl::string_view ns,
                                                        absl::string_view container_id);
@@ -139,6 +176,9 @@ class NetworkPlaces {
     std::optional<Gateway> ipv4;
     std::optional<Gateway> ipv6;
   };
+  absl::Status MakePlaces(const record::v1::NetworkNamespace& netns,
+                          const std::vector<PlaceInNetwork>& places, const Gateways& gateways,
+                          const OpenNetns& open);
   // Chooses and records them.
   absl::StatusOr<Gateways> ChooseGateways(metadata::StoredNetns& netns,
                                           const std::vector<PlaceInNetwork>& places);

@@ -7,11 +7,13 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 
 #include "base/field_error.h"
+#include "base/status_macros.h"
 
 namespace gantry::core {
 
@@ -180,6 +182,76 @@ network::MacAddress MacOf(const Address& address) {
   network::MacAddress::Bytes mac = {0x02, 0x42};
   for (size_t i = 0; i < 4; ++i) mac[2 + i] = static_cast<uint8_t>(bytes[bytes.size() - 4 + i]);
   return network::MacAddress(mac);
+}
+
+namespace {
+
+// Of a container that another one is linked to. Each is a few elements of the rules.
+constexpr size_t kMostLinkedPorts = 1024;
+
+// What an image exposes need not be a port; such words are passed over.
+absl::StatusOr<std::vector<std::pair<network::Protocol, uint16_t>>> ExposedPorts(
+    const record::v1::NetworkEndpoint& place) {
+  std::vector<std::pair<network::Protocol, uint16_t>> ports;
+  for (const std::string& text : place.exposed_ports()) {
+    const std::vector<std::string> parts = absl::StrSplit(text, absl::MaxSplits('/', 1));
+    const std::vector<std::string> ends = absl::StrSplit(parts[0], '-');
+    uint32_t first = 0;
+    uint32_t last = 0;
+    if (parts.size() != 2 || ends.size() > 2 || !absl::SimpleAtoi(ends.front(), &first) ||
+        !absl::SimpleAtoi(ends.back(), &last) || first == 0 || last > 65535)
+      continue;
+    for (uint32_t port = first; port <= last; ++port) {
+      if (ports.size() == kMostLinkedPorts) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "container ", place.container_name(), " exposes more than ", kMostLinkedPorts,
+            " ports: they cannot be opened to a container that is linked to it; expose fewer, or "
+            "use a network without enable_icc=false"));
+      }
+      ports.emplace_back(ProtocolOf(parts[1]), static_cast<uint16_t>(port));
+    }
+  }
+  return ports;
+}
+
+network::BridgeLink::End EndOf(const record::v1::NetworkEndpoint& place) {
+  network::BridgeLink::End end;
+  end.device = place.host_device();
+  end.mac = network::MacAddress::Parse(place.mac_address()).value_or(network::MacAddress());
+  for (const network::InterfaceAddress& one : AddressesOf(place))
+    end.addresses.push_back(one.address);
+  return end;
+}
+
+bool IsNamed(const record::v1::NetworkEndpoint& place, const std::string& text) {
+  return text == place.container_name() ||
+         (text.size() >= 12 && absl::StartsWith(place.container_id(), text));
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<network::BridgeLink>> LinksAmong(
+    const StoredNetwork& network, const std::vector<StoredEndpoint>& places,
+    absl::string_view container_id) {
+  std::vector<network::BridgeLink> links;
+  if (network.record.driver() != "bridge" || IsOn(network.record.options(), kBetweenOption, true))
+    return links;
+  for (const StoredEndpoint& from : places) {
+    for (const std::string& target : from.record.links()) {
+      for (const StoredEndpoint& to : places) {
+        const std::string& id = to.record.container_id();
+        if (!IsNamed(to.record, target) || id == from.record.container_id()) continue;
+        if (!container_id.empty() && container_id != id &&
+            container_id != from.record.container_id())
+          continue;
+        network::BridgeLink& link = links.emplace_back();
+        link.from = EndOf(from.record);
+        link.to = EndOf(to.record);
+        GANTRY_ASSIGN_OR_RETURN(link.ports, ExposedPorts(to.record));
+      }
+    }
+  }
+  return links;
 }
 
 network::Protocol ProtocolOf(absl::string_view name) {

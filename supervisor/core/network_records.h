@@ -84,6 +84,13 @@ absl::Status CheckPlaceOptions(const record::v1::NetworkEndpoint& place);
 
 network::FirewallNetwork RulesOf(const metadata::StoredNetwork& network);
 
+// The links among places of one bridge network that keeps containers apart, and only those with
+// `container_id` at one end unless it is "". None in other networks.
+//   kInvalidArgument  a container exposes more ports than the rules take
+absl::StatusOr<std::vector<network::BridgeLink>> LinksAmong(
+    const metadata::StoredNetwork& network, const std::vector<metadata::StoredEndpoint>& places,
+    absl::string_view container_id);
+
 // 64 hexadecimal digits that follow from a text.
 std::string IdOf(absl::string_view text);
 

@@ -289,6 +289,16 @@ absl::Status ChooseSubnets(const v1::CreateNetworkRequest& request, const Subnet
   in_use.insert(in_use.end(), sources.in_use.begin(), sources.in_use.end());
   made.settings.clear_pools();
   made.settings.set_gateway_was_given(false);
+  // The default network is made with its first container. Its subnet is kept free until then, so
+  // that it does not depend on which network was first.
+  const bool has_default = std::any_of(all.begin(), all.end(), [](const StoredNetwork& one) {
+    return one.record.name() == kDefaultNetwork;
+  });
+  if (!has_default && made.record.name() != kDefaultNetwork) {
+    const absl::StatusOr<Prefix> kept =
+        network::ChooseSubnet(sources.pools, Family::kIpv4, in_use);
+    if (kept.ok()) in_use.push_back({*kept, absl::StrCat("network ", kDefaultNetwork)});
+  }
   std::set<Family> families;
   for (const v1::IpamPool& asked : request.pools()) {
     GANTRY_ASSIGN_OR_RETURN(network::Pool pool, PoolOfRequest(asked));

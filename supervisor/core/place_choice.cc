@@ -7,11 +7,13 @@
 #include <utility>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 #include "base/field_error.h"
 #include "base/status_macros.h"
 #include "proto/gantry/v1/container_config.pb.h"
+#include "supervisor/core/network_names.h"
 #include "supervisor/core/network_records.h"
 #include "supervisor/network/ipam.h"
 #include "supervisor/network/links.h"
@@ -76,6 +78,22 @@ absl::StatusOr<Address> AddressIn(const network::Pool& pool, const std::set<Addr
 
 }  // namespace
 
+NetworkClient ClientOf(const std::string& id, const std::string& shown_name,
+                       const v1::ContainerConfig& config) {
+  NetworkClient client = {id, shown_name, config.hostname()};
+  for (const std::string& link : config.links()) client.links.push_back(LinkTarget(link));
+  std::set<std::string> exposed;
+  for (const std::string& text : config.exposed_ports())
+    exposed.insert(absl::StrContains(text, "/") ? text : absl::StrCat(text, "/tcp"));
+  // What is published is exposed as well.
+  for (const v1::PortBinding& binding : config.port_bindings()) {
+    exposed.insert(absl::StrCat(binding.container_port(), "/",
+                                binding.protocol().empty() ? "tcp" : binding.protocol()));
+  }
+  client.exposed_ports.assign(exposed.begin(), exposed.end());
+  return client;
+}
+
 absl::StatusOr<record::v1::NetworkEndpoint> NewPlace(const StoredNetwork& network,
                                                      const NetworkClient& client,
                                                      const v1::NetworkAttachment& attachment,
@@ -109,6 +127,10 @@ absl::StatusOr<record::v1::NetworkEndpoint> NewPlace(const StoredNetwork& networ
   *fresh.mutable_options() = attachment.driver_options();
   GANTRY_RETURN_IF_ERROR(CheckPlaceOptions(fresh));
   *fresh.mutable_link_local_addresses() = attachment.link_local_addresses();
+  if (!IsOn(network.record.options(), kBetweenOption, true)) {
+    fresh.mutable_links()->Assign(client.links.begin(), client.links.end());
+    fresh.mutable_exposed_ports()->Assign(client.exposed_ports.begin(), client.exposed_ports.end());
+  }
   return fresh;
 }
 

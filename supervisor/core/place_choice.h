@@ -13,8 +13,9 @@
 #include "supervisor/network/address.h"
 
 namespace gantry::v1 {
+class ContainerConfig;
 class NetworkAttachment;
-}
+}  // namespace gantry::v1
 
 namespace gantry::core {
 
@@ -23,7 +24,18 @@ struct NetworkClient {
   std::string id;
   std::string name;
   std::string hostname;  // "" unless a person chose one
+  // Path of the user namespace that its network namespace is to belong to; "": the host's, or a
+  // new one with ids of its own.
+  std::string user_namespace = {};
+  // Where containers may not reach each other: names or ids of those that it is linked to, and what
+  // those that are linked to it may reach, "80/tcp".
+  std::vector<std::string> links = {};
+  std::vector<std::string> exposed_ports = {};
 };
+
+// `shown_name`: as people know it.
+NetworkClient ClientOf(const std::string& id, const std::string& shown_name,
+                       const v1::ContainerConfig& config);
 
 // A place but for its addresses. `others`: the container's in other networks, whose device names are
 // taken.

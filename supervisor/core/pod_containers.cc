@@ -20,13 +20,18 @@
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "proto/gantry/v1/container_requests.pb.h"
+#include "supervisor/core/container_ids.h"
 #include "supervisor/core/container_lifecycle.h"
 #include "supervisor/core/container_mounts.h"
+#include "supervisor/core/image_mounts.h"
 #include "supervisor/core/lease_scope.h"
+#include "supervisor/core/mount_sharing.h"
 #include "supervisor/core/pod_cgroup.h"
 #include "supervisor/core/pod_entry.h"
 #include "supervisor/core/pod_member.h"
+#include "supervisor/core/pod_plugins.h"
 #include "supervisor/core/pod_service.h"
+#include "supervisor/core/pod_view.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/oci/host_facts.h"
 #include "supervisor/runtime/runtime_probe.h"
@@ -55,32 +60,6 @@ bool SameRanges(const google::protobuf::RepeatedPtrField<v1::IdRange>& pod,
     if (!(one == container[static_cast<size_t>(i)])) return false;
   }
   return true;
-}
-
-// Where the host's tree shows `path`: the propagation of the mount that it is in.
-enum class Sharing { kPrivate, kSlave, kShared };
-absl::StatusOr<Sharing> SharingOf(const std::string& path) {
-  GANTRY_ASSIGN_OR_RETURN(const std::string table,
-                          ReadFile("/proc/thread-self/mountinfo", 64 << 20));
-  size_t longest = 0;
-  Sharing sharing = Sharing::kPrivate;
-  for (absl::string_view line : absl::StrSplit(table, '\n', absl::SkipEmpty())) {
-    const std::vector<absl::string_view> words = absl::StrSplit(line, ' ');
-    if (words.size() < 7) continue;
-    const absl::string_view point = words[4];
-    const bool above =
-        point == "/" || path == point || absl::StartsWith(path, absl::StrCat(point, "/"));
-    // Of mounts on top of each other the last counts.
-    if (!above || point.size() < longest) continue;
-    longest = point.size();
-    sharing = Sharing::kPrivate;
-    for (size_t i = 6; i < words.size() && words[i] != "-"; ++i) {
-      if (absl::StartsWith(words[i], "shared:")) sharing = Sharing::kShared;
-      if (absl::StartsWith(words[i], "master:") && sharing == Sharing::kPrivate)
-        sharing = Sharing::kSlave;
-    }
-  }
-  return sharing;
 }
 
 absl::StatusOr<std::string> RealPath(const std::string& path) {
@@ -127,11 +106,6 @@ absl::StatusOr<std::string> PodService::CreateAlone(const CallContext& context,
   if (!SameRanges(pod.uids(), container.uids) || !SameRanges(pod.gids(), container.gids)) {
     return FieldError("userns_options", "a container's user namespace has to be that of its pod");
   }
-  if (!container.cdi_devices.empty()) {
-    return FieldError("CDI_devices", absl::StrCat("\"", container.cdi_devices.front(),
-                                                  "\": this version does not know CDI; name the "
-                                                  "device's files in devices"));
-  }
   if (container.config.privileged() && !pod.privileged())
     return FieldError("privileged", "the pod was not made for privileged containers");
 
@@ -140,7 +114,14 @@ absl::StatusOr<std::string> PodService::CreateAlone(const CallContext& context,
   *request.mutable_config() = container.config;
   v1::ContainerConfig& config = *request.mutable_config();
   config.set_runtime(pod.runtime());
+  if (!container.cdi_devices.empty()) {
+    v1::DeviceRequest& devices = *config.add_device_requests();
+    devices.set_driver("cdi");
+    for (const std::string& name : container.cdi_devices) devices.add_device_ids(name);
+  }
   config.set_network_mode(pod.host_network() ? "host" : "none");
+  *config.mutable_uids() = pod.uids();
+  *config.mutable_gids() = pod.gids();
   if (container.pid == PodContainer::Pid::kOfContainer) {
     GANTRY_ASSIGN_OR_RETURN(const LoadedContainer other,
                             Container(context, container.pid_container));
@@ -167,8 +148,18 @@ absl::StatusOr<std::string> PodService::CreateAlone(const CallContext& context,
   member.join = [&](const std::string& id, oci::ContainerConfig& spec, oci::User& user) {
     return Join(leased, *entry, container, id, spec, user, member.labels);
   };
+  // From the asking until it is on record, so that a plugin that joins finds it there.
+  std::unique_ptr<PluginRound> round;
+  std::string asked;  // the id of what plugins were asked about
+  member.finish = [&](const std::string& id, oci::RuntimeSpec& spec) -> absl::Status {
+    round = BeginMaking();
+    if (round == nullptr || round->round.empty()) return absl::OkStatus();
+    asked = id;
+    return AskToCreate(*round, *entry, container, id, spec, member.cdi_devices);
+  };
   absl::StatusOr<v1::CreateContainerResponse> created =
       parts_.lifecycle->Create(context, request, CreateFor::kLater, &member);
+  if (!created.ok() && !asked.empty()) TellNotCreated(*round, *entry, container, asked);
   if (absl::IsAlreadyExists(created.status())) {
     // The answer to the first call was lost: the same request means the same container.
     absl::StatusOr<LoadedContainer> other = parts_.records->Load(context, name);
@@ -183,6 +174,7 @@ absl::StatusOr<std::string> PodService::CreateAlone(const CallContext& context,
     }
   }
   GANTRY_RETURN_IF_ERROR(created.status());
+  TellCreated(context, round.get(), *entry, created->id());
   return created->id();
 }
 
@@ -199,6 +191,7 @@ absl::Status PodService::Join(const CallContext& context, const Entry& entry,
   spec.network = joined(pod.host_network(), "net");
   spec.uts = joined(pod.host_network(), "uts");
   spec.ipc = joined(pod.host_ipc(), "ipc");
+  if (pod.uids_size() > 0) spec.user_namespace = directory + "/user";
   spec.shm_path = pod.host_ipc() ? "" : directory + "/shm";
   switch (container.pid) {
     case PodContainer::Pid::kPod:
@@ -228,6 +221,15 @@ absl::Status PodService::Join(const CallContext& context, const Entry& entry,
         "apparmor", absl::StrCat("profile ", spec.apparmor_profile, ": this host has no AppArmor"));
   }
   spec.ambient_capabilities = container.ambient_capabilities;
+  spec.annotations = {{pod_annotation::kType, "container"},
+                      {pod_annotation::kPodId, entry.key.second},
+                      {pod_annotation::kPodName, pod.name()},
+                      {pod_annotation::kPodNamespace, pod.group()},
+                      {pod_annotation::kPodUid, pod.uid()},
+                      {pod_annotation::kLogDirectory, pod.log_directory()},
+                      {pod_annotation::kContainerName, container.name},
+                      {pod_annotation::kImageName, container.config.image()},
+                      {pod_annotation::kHandler, pod.runtime()}};
 
   char host[256] = {};
   std::string hostname = pod.hostname();
@@ -263,6 +265,25 @@ absl::Status PodService::Join(const CallContext& context, const Entry& entry,
   return absl::OkStatus();
 }
 
+absl::StatusOr<oci::MountConfig> PodService::ImageMount(
+    const CallContext& context, const PodMount& mount,
+    std::map<std::string, std::string>& labels) const {
+  // The kubelet reads the first word.
+  const auto failed = [&mount](absl::string_view why) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("ImageVolumeMountFailed: ", mount.target, ": ", why));
+  };
+  if (!mount.source.empty()) return failed("it has a host path as well as an image");
+  if (!mount.read_only) return failed("an image can only be mounted read-only");
+  const ImageMounts images({parts_.stores, parts_.images, parts_.unpack});
+  absl::StatusOr<ImageMounts::Shown> shown =
+      images.Show(context, mount.image, mount.image_path, labels);
+  if (!shown.ok()) return failed(shown.status().message());
+  shown->mount.destination = mount.target;
+  shown->mount.options = mount.options;
+  return std::move(shown->mount);
+}
+
 absl::StatusOr<oci::MountConfig> PodService::ToMount(
     const CallContext& context, const PodMount& mount,
     std::map<std::string, std::string>& labels) const {
@@ -286,22 +307,9 @@ absl::StatusOr<oci::MountConfig> PodService::ToMount(
   out.uids = mount.uids;
   out.gids = mount.gids;
   if (mount.propagation == PodMount::Propagation::kPrivate) return out;
-  GANTRY_ASSIGN_OR_RETURN(const Sharing sharing, SharingOf(out.source));
-  if (mount.propagation == PodMount::Propagation::kBoth) {
-    if (sharing != Sharing::kShared) {
-      return FieldError("mounts", absl::StrCat("path ", mount.source,
-                                               " is mounted on the host but it is not a shared "
-                                               "mount; make it one (mount --make-shared)"));
-    }
-    out.propagation = "rshared";
-  } else {
-    if (sharing == Sharing::kPrivate) {
-      return FieldError("mounts", absl::StrCat("path ", mount.source,
-                                               " is mounted on the host but it is not a shared or "
-                                               "slave mount"));
-    }
-    out.propagation = "rslave";
-  }
+  out.propagation = mount.propagation == PodMount::Propagation::kBoth ? "rshared" : "rslave";
+  if (const absl::Status spreads = CheckPropagation(out.source, out.propagation); !spreads.ok())
+    return FieldError("mounts", spreads.message());
   return out;
 }
 
@@ -329,9 +337,21 @@ absl::Status PodService::StartContainer(const CallContext& context, const std::s
     return absl::FailedPreconditionError(
         absl::StrCat("container ", id.substr(0, 12), ": it has run; make another one"));
   }
+  const std::unique_ptr<PluginRound> round = BeginMaking();
+  if (const absl::Status refused = AskToStart(context, round.get(), loaded); !refused.ok()) {
+    const absl::Status noted = NoteStartRefused(context, id, refused);
+    LOG_IF(ERROR, !noted.ok()) << "ns=" << context.ns << " id=" << id << " " << noted;
+    return refused;
+  }
   v1::StartContainerRequest request;
   request.set_container(id);
-  return parts_.lifecycle->Start(context, request).status();
+  const absl::Status started = parts_.lifecycle->Start(context, request).status();
+  if (started.ok()) {
+    TellStarted(context, round.get(), id);
+  } else {
+    TellEnded(context, loaded);
+  }
+  return started;
 }
 
 absl::Status PodService::EndContainers(const CallContext& context, Entry& entry) {
@@ -354,19 +374,36 @@ absl::Status PodService::EndContainers(const CallContext& context, Entry& entry)
     if (!entry.mu.AwaitWithTimeout(absl::Condition(&none), kStartsEnd))
       return absl::UnavailableError("a container of the pod is being started and does not end");
   }
+  const std::unique_ptr<PluginRound> round = BeginEnding();
+  if (round == nullptr || round->round.empty()) return absl::OkStatus();
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<LoadedContainer> ended,
+                          Containers(context, entry.key.second));
+  for (const LoadedContainer& one : ended) {
+    if (one.state.status() != record::v1::ContainerState::CREATED) TellEnded(context, one);
+  }
   return absl::OkStatus();
 }
 
 absl::Status PodService::RemoveContainers(const CallContext& context, const Entry& entry) {
   GANTRY_ASSIGN_OR_RETURN(const std::vector<LoadedContainer> containers,
                           Containers(context, entry.key.second));
-  for (const LoadedContainer& one : containers) {
-    v1::RemoveContainerRequest request;
-    request.set_container(one.id());
-    request.set_force(true);
-    const absl::Status removed = parts_.lifecycle->Remove(context, request).status();
-    if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
+  for (const LoadedContainer& one : containers) GANTRY_RETURN_IF_ERROR(RemoveLoaded(context, one));
+  return absl::OkStatus();
+}
+
+absl::Status PodService::RemoveLoaded(const CallContext& context, const LoadedContainer& loaded) {
+  const std::unique_ptr<PluginRound> round = BeginEnding();
+  if (round != nullptr && !round->round.empty()) {
+    // They see the end before the removal.
+    GANTRY_RETURN_IF_ERROR(StopContainer(context, loaded.id(), absl::ZeroDuration()));
+    TellEnded(context, loaded);
   }
+  v1::RemoveContainerRequest request;
+  request.set_container(loaded.id());
+  request.set_force(true);
+  const absl::Status removed = parts_.lifecycle->Remove(context, request).status();
+  if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
+  TellContainerRemoved(context, round.get(), loaded);
   return absl::OkStatus();
 }
 
@@ -376,28 +413,27 @@ absl::Status PodService::StopContainer(const CallContext& context, const std::st
   if (absl::IsNotFound(loaded.status())) return absl::OkStatus();
   GANTRY_RETURN_IF_ERROR(loaded.status());
   if (!parts_.tasks->Exists(context.ns, loaded->id())) return absl::OkStatus();
+  absl::Status stopped;
   if (patience <= absl::ZeroDuration()) {
-    const absl::Status killed = parts_.lifecycle->Kill(context, loaded->id(), "KILL");
-    const bool over = absl::IsFailedPrecondition(killed) || absl::IsNotFound(killed);
-    return over ? absl::OkStatus() : killed;
+    stopped = parts_.lifecycle->Kill(context, loaded->id(), "KILL");
+    if (absl::IsFailedPrecondition(stopped)) stopped = absl::OkStatus();  // it is over
+  } else {
+    v1::StopContainerRequest request;
+    request.set_container(loaded->id());
+    request.set_timeout_seconds(
+        static_cast<int32_t>(std::min(absl::ToInt64Seconds(patience), int64_t{INT32_MAX})));
+    stopped = parts_.lifecycle->Stop(context, request).status();
   }
-  v1::StopContainerRequest request;
-  request.set_container(loaded->id());
-  request.set_timeout_seconds(
-      static_cast<int32_t>(std::min(absl::ToInt64Seconds(patience), int64_t{INT32_MAX})));
-  const absl::Status stopped = parts_.lifecycle->Stop(context, request).status();
-  return absl::IsNotFound(stopped) ? absl::OkStatus() : stopped;
+  if (absl::IsNotFound(stopped)) return absl::OkStatus();
+  if (stopped.ok()) TellEnded(context, *loaded);
+  return stopped;
 }
 
 absl::Status PodService::RemoveContainer(const CallContext& context, const std::string& container) {
   const absl::StatusOr<LoadedContainer> loaded = Container(context, container);
   if (absl::IsNotFound(loaded.status())) return absl::OkStatus();
   GANTRY_RETURN_IF_ERROR(loaded.status());
-  v1::RemoveContainerRequest request;
-  request.set_container(loaded->id());
-  request.set_force(true);
-  const absl::Status removed = parts_.lifecycle->Remove(context, request).status();
-  return absl::IsNotFound(removed) ? absl::OkStatus() : removed;
+  return RemoveLoaded(context, *loaded);
 }
 
 absl::StatusOr<LoadedContainer> PodService::Container(const CallContext& context,

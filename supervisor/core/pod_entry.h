@@ -45,6 +45,9 @@ struct PodService::Entry {
   int starting ABSL_GUARDED_BY(mu) = 0;  // starts of containers that are under way
   std::vector<std::string> addresses ABSL_GUARDED_BY(mu);
   std::string network_json ABSL_GUARDED_BY(mu);
+  // Plugins of NRI know of it; and that it stops.
+  bool shown_to_plugins ABSL_GUARDED_BY(mu) = false;
+  bool stop_told ABSL_GUARDED_BY(mu) = false;
 };
 
 }  // namespace gantry::core

@@ -5,9 +5,11 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 
+#include "supervisor/oci/runtime_spec.h"
 #include "supervisor/oci/spec_builder.h"
 #include "supervisor/oci/user_lookup.h"
 
@@ -24,7 +26,13 @@ struct PodMember {
   // has no words for. Called with what was made of that configuration.
   std::function<absl::Status(const std::string& id, oci::ContainerConfig& spec, oci::User& user)>
       join;
-  // Added to the record's labels once join() has run; for references to what that made.
+  // Changes the finished configuration before it is recorded; may be null. What it adds to `labels`
+  // and `extensions` is recorded too.
+  std::function<absl::Status(const std::string& id, oci::RuntimeSpec& spec)> finish;
+  // CDI names of further devices, which finish() may add to.
+  std::vector<std::string> cdi_devices;
+  // Added to the record's labels once join() and finish() have run; for references to what they
+  // made.
   std::map<std::string, std::string> labels;
   // What the door keeps with the record, by its name. Core does not read it.
   std::map<std::string, std::string> extensions;

@@ -1,14 +1,18 @@
 #include "supervisor/core/pod_namespaces.h"
 
 #include <fcntl.h>
+#include <linux/securebits.h>
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <functional>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -18,6 +22,7 @@
 #include "base/new_thread.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
+#include "base/user_namespace.h"
 
 namespace gantry::core {
 namespace {
@@ -60,6 +65,14 @@ absl::Status Settle(const PodNamespaces& wanted) {
   if (wanted.uts && !wanted.hostname.empty() &&
       sethostname(wanted.hostname.c_str(), wanted.hostname.size()) != 0)
     return ErrnoToStatus(errno, absl::StrCat("hostname ", wanted.hostname));
+  // Some may be set by the root of the namespace that they are of, and by nobody else. The thread
+  // ends with this.
+  if (!wanted.ids.empty() && !wanted.sysctls.empty()) {
+    const uint32_t uid = HostIdOf(wanted.ids.uids, 0).value_or(0);
+    if (prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP) != 0 ||
+        syscall(SYS_setresuid, -1, uid, -1) != 0)
+      return ErrnoToStatus(errno, "acting as the root of a pod");
+  }
   for (const auto& [name, value] : wanted.sysctls) GANTRY_RETURN_IF_ERROR(WriteSysctl(name, value));
   return absl::OkStatus();
 }
@@ -76,9 +89,30 @@ std::vector<Kind> Kinds(const PodNamespaces& wanted) {
   return kinds;
 }
 
+// With a user namespace as their owner.
+absl::Status MakeOwned(const std::string& directory, const PodNamespaces& wanted, int flags) {
+  GANTRY_ASSIGN_OR_RETURN(const NewNamespaces made, NewNamespaces::Make(wanted.ids, flags));
+  std::vector<Kind> kinds = Kinds(wanted);
+  kinds.push_back({"user", 0});
+  std::vector<UniqueFd> joined;
+  for (const Kind& kind : kinds) {
+    GANTRY_ASSIGN_OR_RETURN(UniqueFd fd, made.Open(kind.name));
+    GANTRY_RETURN_IF_ERROR(
+        Pin(absl::StrCat("/proc/self/fd/", fd.get()), absl::StrCat(directory, "/", kind.name)));
+    if (kind.flag != 0) joined.push_back(std::move(fd));
+  }
+  return OnThread([&]() -> absl::Status {
+    for (const UniqueFd& fd : joined) {
+      if (setns(fd.get(), 0) != 0) return ErrnoToStatus(errno, "entering a pod's namespaces");
+    }
+    return Settle(wanted);
+  });
+}
+
 absl::Status Make(const std::string& directory, const PodNamespaces& wanted) {
   int flags = 0;
   for (const Kind& kind : Kinds(wanted)) flags |= kind.flag;
+  if (!wanted.ids.empty()) return MakeOwned(directory, wanted, flags);
   if (flags == 0) return absl::OkStatus();
   return OnThread([&]() -> absl::Status {
     if (unshare(flags) != 0) return ErrnoToStatus(errno, "making a pod's namespaces");
@@ -118,7 +152,7 @@ absl::Status MakePodNamespaces(const std::string& directory, const PodNamespaces
 }
 
 absl::Status RemovePodNamespaces(const std::string& directory) {
-  for (const char* name : {"shm", "net", "ipc", "uts", "pid"}) {
+  for (const char* name : {"shm", "net", "ipc", "uts", "pid", "user"}) {
     const std::string path = absl::StrCat(directory, "/", name);
     // Twice where a retry mounted over a first attempt.
     while (umount2(path.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0) {

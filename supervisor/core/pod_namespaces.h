@@ -1,7 +1,7 @@
 // The kernel namespaces of a pod, kept by bind mounts of their files: no process is in them until a
 // container of the pod runs.
 //
-// In a directory of the pod's own: net, ipc and uts, as far as the pod has its own, and shm,
+// In a directory of the pod's own: user, net, ipc and uts, as far as the pod has its own, and shm,
 // the tmpfs that its containers share. They live until Remove(), whatever becomes of this process,
 // and go with the machine.
 //
@@ -16,6 +16,8 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 
+#include "base/id_map.h"
+
 namespace gantry::core {
 
 struct PodNamespaces {
@@ -25,6 +27,8 @@ struct PodNamespaces {
   std::string hostname;                        // with uts
   std::map<std::string, std::string> sysctls;  // "net.ipv4.ip_forward" -> "1", checked already
   int64_t shm_size_bytes = 64 << 20;           // with ipc
+  // Not empty: a user namespace with these owns the others.
+  IdMaps ids;
 };
 
 // Makes the parent of pods' directories a mount that is shared with the mount namespaces of shims,

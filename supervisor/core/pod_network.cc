@@ -17,6 +17,7 @@
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
+#include "supervisor/core/container_ids.h"
 #include "supervisor/core/container_spec.h"
 #include "supervisor/core/pod_cgroup.h"
 #include "supervisor/core/pod_entry.h"
@@ -153,7 +154,13 @@ absl::Status PodService::StartInit(const CallContext& context, const Entry& entr
   }
   const v1::PodConfig& config = *entry.config;
   const std::string directory = Directory(entry.key);
-  GANTRY_RETURN_IF_ERROR(MakeDirectories(directory + "/root", 0755));
+  const std::string root = directory + "/root";
+  GANTRY_RETURN_IF_ERROR(MakeDirectories(root, 0755));
+  const IdMaps ids = IdsOf(config);
+  // The runtime makes mount points in it as the namespace's root.
+  if (!ids.empty() && chown(root.c_str(), HostIdOf(ids.uids, 0).value_or(0),
+                            HostIdOf(ids.gids, 0).value_or(0)) != 0)
+    return ErrnoToStatus(errno, absl::StrCat("chown ", root));
 
   oci::ContainerConfig spec;
   spec.id = entry.key.second;
@@ -178,6 +185,9 @@ absl::Status PodService::StartInit(const CallContext& context, const Entry& entr
   spec.uts = joined(config.host_network(), "uts");
   spec.ipc = joined(config.host_ipc(), "ipc");
   if (!config.host_ipc()) spec.shm_path = directory + "/shm";
+  spec.uids = ids.uids;
+  spec.gids = ids.gids;
+  if (!ids.empty()) spec.user_namespace = directory + "/user";
   GANTRY_ASSIGN_OR_RETURN(const runtime::RuntimeInfo chosen,
                           parts_.runtimes->Resolve(config.runtime()));
   spec.cgroups_path =

@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "supervisor/core/pod_entry.h"
+#include "supervisor/core/pod_plugins.h"
 #include "supervisor/core/pod_service.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/oci/runtime_spec.h"
@@ -72,6 +73,19 @@ absl::Status PodService::UpdateContainer(const CallContext& context, const std::
                                          const std::string& extension_name,
                                          const std::string& extension) {
   GANTRY_ASSIGN_OR_RETURN(const LoadedContainer found, Container(context, container));
+  const std::unique_ptr<PluginRound> round = BeginMaking();
+  GANTRY_ASSIGN_OR_RETURN(const oci::Resources wanted,
+                          AskToUpdate(context, round.get(), found, change));
+  const std::pair<std::string, std::string> kept(extension_name, extension);
+  GANTRY_RETURN_IF_ERROR(ChangeLimits(context, found.id(), wanted, &kept));
+  TellUpdated(context, round.get(), found.id());
+  return absl::OkStatus();
+}
+
+absl::Status PodService::ChangeLimits(const CallContext& context, const std::string& container,
+                                      const oci::Resources& change,
+                                      const std::pair<std::string, std::string>* extension) {
+  GANTRY_ASSIGN_OR_RETURN(const LoadedContainer found, Container(context, container));
   OperationLock lock;
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded,
                           parts_.records->LoadLocked(context, found.id(), lock));
@@ -94,9 +108,11 @@ absl::Status PodService::UpdateContainer(const CallContext& context, const std::
         parts_.tasks->Update(lock.Within(context), loaded.id(), oci::PrintResources(change)));
   }
   loaded.record.mutable_spec()->set_value(spec.Print());
-  google::protobuf::Any& kept = (*loaded.record.mutable_extensions())[extension_name];
-  kept.set_type_url(extension_name);
-  kept.set_value(extension);
+  if (extension != nullptr) {
+    google::protobuf::Any& kept = (*loaded.record.mutable_extensions())[extension->first];
+    kept.set_type_url(extension->first);
+    kept.set_value(extension->second);
+  }
   return parts_.stores->containers.Update(loaded.scope, loaded.record, {"spec", "extensions"})
       .status();
 }

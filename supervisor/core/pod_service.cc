@@ -23,11 +23,13 @@
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "proto/record/v1/record.pb.h"
+#include "supervisor/core/container_ids.h"
 #include "supervisor/core/container_lifecycle.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/name_files.h"
 #include "supervisor/core/pod_entry.h"
 #include "supervisor/core/pod_namespaces.h"
+#include "supervisor/core/pod_plugins.h"
 #include "supervisor/core/sandbox_service.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/metadata/record_values.h"
@@ -59,6 +61,12 @@ std::string NewId() {
   return absl::BytesToHexString(bytes);
 }
 
+// Mounts by the kubelet are mapped by the runtime; layers of images by us.
+bool HasUserNamespaces(const runtime::RuntimeInfo& runtime, const oci::HostFacts& host) {
+  return runtime.idmap_mounts &&
+         std::pair(host.kernel_major, host.kernel_minor) >= std::pair(5, 19);
+}
+
 std::string NameOf(const v1::PodConfig& config) {
   return absl::StrJoin(
       {config.name(), config.group(), config.uid(), absl::StrCat(config.attempt())}, "_");
@@ -69,9 +77,15 @@ absl::Status Check(const v1::PodConfig& config) {
     return FieldError("metadata", "a pod needs a name, a uid and a namespace");
   if (!config.log_directory().empty() && config.log_directory().front() != '/')
     return FieldError("log_directory", "is not an absolute path");
-  if (config.uids_size() > 0 || config.gids_size() > 0) {
-    return FieldError("userns_options",
-                      "this version has no user namespaces for pods; set hostUsers to true");
+  if (const IdMaps ids = IdsOf(config); !ids.empty()) {
+    absl::Status checked = CheckIdRanges("user ids", ids.uids);
+    checked.Update(CheckIdRanges("group ids", ids.gids));
+    if (!checked.ok()) return FieldError("userns_options", checked.message());
+    if (config.host_pid() || config.host_ipc() || config.privileged()) {
+      return FieldError("userns_options",
+                        "a pod with a user namespace can have neither the host's processes or IPC "
+                        "nor privileged containers");
+    }
   }
   if (config.hostname().size() > 64) return FieldError("hostname", "at most 64 characters");
   return absl::OkStatus();
@@ -152,6 +166,8 @@ absl::Status PodService::Recover() {
             entry->phase = !state.ok() || !state->started  ? Entry::Phase::kMaking
                            : state->stopped_at.has_value() ? Entry::Phase::kStopped
                                                            : Entry::Phase::kReady;
+            entry->shown_to_plugins = entry->phase != Entry::Phase::kMaking;
+            entry->stop_told = entry->phase == Entry::Phase::kStopped;
             if (entry->phase == Entry::Phase::kMaking) halves.push_back(key);
           }
           ReadAddresses(*entry);
@@ -232,8 +248,18 @@ absl::StatusOr<std::string> PodService::RunAlone(const CallContext& context,
                                                             : " and was stopped; remove it first"));
     }
   }
-  // Fails early for a runtime that is not there.
-  GANTRY_RETURN_IF_ERROR(parts_.runtimes->Resolve(config.runtime()).status());
+  // Fails early for a runtime that is not there, or cannot do what is asked for.
+  GANTRY_ASSIGN_OR_RETURN(const runtime::RuntimeInfo chosen,
+                          parts_.runtimes->Resolve(config.runtime()));
+  if (config.uids_size() > 0 && !HasUserNamespaces(chosen, *parts_.host)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("pod ", config.name(),
+                     ": user namespaces need Linux 5.19 and a runtime with id-mapped "
+                     "mounts; ",
+                     chosen.name, " ", chosen.version,
+                     " has none: use crun, or set hostUsers to "
+                     "true"));
+  }
   const Key key(context.ns, NewId());
   record::v1::Sandbox record;
   record.set_sandbox_id(key.second);
@@ -279,6 +305,10 @@ absl::Status PodService::Make(const CallContext& context, Entry& entry) {
   GANTRY_RETURN_IF_ERROR(Attach(running, entry));
   CrashPoint("pod.attached");
   if (entry.config->shared_pid()) GANTRY_RETURN_IF_ERROR(StartInit(running, entry));
+  // Until it can be seen: a plugin that joins sees it then.
+  const std::unique_ptr<PluginRound> round = BeginMaking();
+  GANTRY_RETURN_IF_ERROR(AskToRun(round.get(), entry));
+  GANTRY_RETURN_IF_ERROR(entry.making.Check());
   GANTRY_RETURN_IF_ERROR(parts_.sandboxes->Start(key.first, key.second).status());
   CrashPoint("pod.started");
   absl::MutexLock lock(&entry.mu);
@@ -309,7 +339,8 @@ absl::Status PodService::MakeFiles(const Entry& entry) {
     if (config.dns().options_size() > 0)
       absl::StrAppend(&resolv, "options ", absl::StrJoin(config.dns().options(), " "), "\n");
   }
-  return WriteFile(directory + "/resolv.conf", resolv);
+  GANTRY_RETURN_IF_ERROR(WriteFile(directory + "/resolv.conf", resolv));
+  return GiveNameFilesTo(IdsOf(config), directory);
 }
 
 absl::Status PodService::MakeNamespaces(const Entry& entry) {
@@ -319,6 +350,7 @@ absl::Status PodService::MakeNamespaces(const Entry& entry) {
   wanted.uts = !config.host_network();
   wanted.ipc = !config.host_ipc();
   wanted.hostname = config.hostname();
+  wanted.ids = IdsOf(config);
   oci::ContainerConfig owners;
   owners.network = wanted.network ? oci::NamespaceMode::Private() : oci::NamespaceMode::Host();
   owners.ipc = wanted.ipc ? oci::NamespaceMode::Private() : oci::NamespaceMode::Host();
@@ -351,6 +383,7 @@ absl::Status PodService::StopEntry(const CallContext& context, Entry& entry) {
   }
   GANTRY_RETURN_IF_ERROR(EndContainers(context, entry));
   GANTRY_RETURN_IF_ERROR(EndTask(context, key.second));
+  TellStopped(entry);
   GANTRY_RETURN_IF_ERROR(Detach(context, entry));
   GANTRY_RETURN_IF_ERROR(RemovePodNamespaces(Directory(key)));
   const absl::Status stopped = parts_.sandboxes->Stop(key.first, key.second);
@@ -377,6 +410,8 @@ absl::Status PodService::Remove(const CallContext& context, absl::string_view id
   CrashPoint("pod.gone");
   const absl::Status shut = parts_.sandboxes->Shutdown(key.first, key.second);
   if (!shut.ok() && !absl::IsNotFound(shut)) return shut;
+  const std::unique_ptr<PluginRound> round = BeginEnding();
+  TellRemoved(round.get(), entry);
   const absl::Status deleted = parts_.stores->sandboxes.Delete({key.first, ""}, key.second);
   if (absl::IsNotFound(deleted)) return absl::OkStatus();  // another call was first
   GANTRY_RETURN_IF_ERROR(deleted);
@@ -467,6 +502,7 @@ absl::StatusOr<std::vector<PodRuntime>> PodService::Runtimes() const {
     one.name = name;
     // In its own list of the mount options that it knows. crun knew them before it had such a list.
     one.recursive_read_only = info->is_crun || absl::StrContains(info->features_json, "\"rro\"");
+    one.user_namespaces = HasUserNamespaces(*info, *parts_.host);
     one.systemd_cgroup = info->systemd_cgroup;
   }
   return out;

@@ -12,6 +12,9 @@
 // that is under way, whatever became of the first caller, and returns what there is when it is
 // done. Stop() and Remove() end what is under way for the pod. Lists are answered from memory.
 //
+// Plugins of NRI (nri/plugins.h) are asked about pods and containers, and change containers before
+// they are made.
+//
 // Thread-safe. kNotFound: no such pod or container. Ids may be given as unambiguous prefixes
 // (kInvalidArgument if one is not).
 #ifndef GANTRY_SUPERVISOR_CORE_POD_SERVICE_H_
@@ -44,9 +47,19 @@ class Executor;
 namespace gantry::network {
 class Cni;
 }
-namespace gantry::oci {
-struct HostFacts;
+namespace gantry::nri {
+class Plugins;
 }
+namespace gantry::oci {
+class RuntimeSpec;
+struct HostFacts;
+}  // namespace gantry::oci
+namespace nri::pkg::api::v1alpha1 {
+class Container;
+class ContainerEviction;
+class ContainerUpdate;
+class PodSandbox;
+}  // namespace nri::pkg::api::v1alpha1
 namespace gantry::runtime {
 class RuntimeProbe;
 }
@@ -108,7 +121,8 @@ class PodService {
     const oci::HostFacts* host;
     EventBus* events;
     Executor* workers;
-    network::Cni* cni = nullptr;  // null: pods have loopback only, or the host's network
+    network::Cni* cni = nullptr;      // null: pods have loopback only, or the host's network
+    nri::Plugins* plugins = nullptr;  // null: there are none
     std::string state_directory;
     std::string init_path;  // gantry-init; "": pods cannot share a process namespace
   };
@@ -120,6 +134,8 @@ class PodService {
   // At the start, after tasks were recovered and before the doors open: reads the records, and
   // removes what was left half-made, in the background.
   absl::Status Recover();
+  // After Recover(): plugins of NRI may join.
+  void StartPlugins();
 
   // Returns the id once everything of the pod is up. `extension` is kept for the door. If it fails,
   // nothing stays.
@@ -129,6 +145,9 @@ class PodService {
   //   kUnavailable         the network is not ready
   absl::StatusOr<std::string> Run(const CallContext& context, const v1::PodConfig& config,
                                   const std::string& extension);
+  // Limits of all of its containers together, which its client sets. Plugins may refuse.
+  absl::Status UpdatePod(const CallContext& context, absl::string_view id,
+                         const oci::Resources& overhead, const oci::Resources& resources);
   // Kills its containers and gives its network back. Idempotent.
   //   kUnavailable         something of it does not end; repeat the call
   absl::Status Stop(const CallContext& context, absl::string_view id);
@@ -167,6 +186,12 @@ class PodService {
   absl::Status UpdateContainer(const CallContext& context, const std::string& container,
                                const oci::Resources& change, const std::string& extension_name,
                                const std::string& extension);
+  // Freezes the running container into a tar archive at the absolute path `location`; it runs on.
+  //   kFailedPrecondition  it does not run, or its runtime or CRIU cannot do that here
+  absl::Status Checkpoint(const CallContext& context, const std::string& container,
+                          const std::string& location);
+  // A container of any kind has ended, and that is on record.
+  void OnExit(const std::string& ns, const std::string& container);
   // What the container has written to its root file system; looked at every ten seconds at most.
   absl::StatusOr<DiskUse> DiskUseOf(const CallContext& context, const LoadedContainer& container);
   // Open files, sockets and threads of its processes.
@@ -181,6 +206,8 @@ class PodService {
  private:
   struct Entry;
   struct Flight;
+  struct PluginRound;
+  struct Ending;
   using Key = std::pair<std::string, std::string>;  // namespace, id
 
   // Runs `work` once for all who ask for the same name at the same time.
@@ -212,6 +239,7 @@ class PodService {
   absl::Status EndContainers(const CallContext& context, Entry& entry);
   absl::Status EndTask(const CallContext& context, const std::string& id);
   absl::Status RemoveContainers(const CallContext& context, const Entry& entry);
+  absl::Status RemoveLoaded(const CallContext& context, const LoadedContainer& loaded);
 
   absl::StatusOr<std::string> CreateAlone(const CallContext& context, const EntryPtr& entry,
                                           const std::string& name, const PodContainer& container);
@@ -224,12 +252,60 @@ class PodService {
   absl::StatusOr<oci::MountConfig> ImageMount(const CallContext& context, const PodMount& mount,
                                               std::map<std::string, std::string>& labels) const;
 
+  absl::Status FreezeTo(const CallContext& context, const LoadedContainer& loaded,
+                        const std::string& directory);
+  absl::Status WriteRootChanges(const CallContext& context, const LoadedContainer& loaded,
+                                const std::string& directory);
+
+  absl::Status ChangeLimits(const CallContext& context, const std::string& container,
+                            const oci::Resources& change,
+                            const std::pair<std::string, std::string>* extension);
+
+  // Plugins of NRI. A round is null where there are none; none of these is called with a lock that
+  // a container's operation holds.
+  std::unique_ptr<PluginRound> BeginMaking() const;
+  std::unique_ptr<PluginRound> BeginEnding() const;
+  ::nri::pkg::api::v1alpha1::PodSandbox ViewForPlugins(const Entry& entry) const;
+  ::nri::pkg::api::v1alpha1::PodSandbox PodForPlugins(const CallContext& context,
+                                                      const std::string& pod) const;
+  void ListForPlugins(std::vector<::nri::pkg::api::v1alpha1::PodSandbox>& pods,
+                      std::vector<::nri::pkg::api::v1alpha1::Container>& containers) const;
+  absl::StatusOr<std::string> NamespaceOf(const std::string& container) const;
+  absl::Status ApplyUpdate(const ::nri::pkg::api::v1alpha1::ContainerUpdate& update);
+  absl::Status ApplyUpdates(const std::vector<::nri::pkg::api::v1alpha1::ContainerUpdate>& updates);
+  void Evict(const std::vector<::nri::pkg::api::v1alpha1::ContainerEviction>& evictions);
+  absl::Status AskToRun(PluginRound* round, Entry& entry) const;
+  void TellStopped(Entry& entry) const;
+  void TellRemoved(PluginRound* round, const Entry& entry) const;
+  absl::Status AskToCreate(PluginRound& round, const Entry& entry, const PodContainer& container,
+                           const std::string& id, oci::RuntimeSpec& spec,
+                           std::vector<std::string>& cdi);
+  void TellCreated(const CallContext& context, PluginRound* round, const Entry& entry,
+                   const std::string& id) const;
+  void TellNotCreated(PluginRound& round, const Entry& entry, const PodContainer& container,
+                      const std::string& id) const;
+  absl::Status AskToStart(const CallContext& context, PluginRound* round,
+                          const LoadedContainer& loaded) const;
+  void TellStarted(const CallContext& context, PluginRound* round, const std::string& id) const;
+  absl::Status NoteStartRefused(const CallContext& context, const std::string& id,
+                                const absl::Status& why);
+  // Once for each container, whoever is first to know.
+  void TellEnded(const CallContext& context, const LoadedContainer& loaded);
+  void TellContainerRemoved(const CallContext& context, PluginRound* round,
+                            const LoadedContainer& loaded);
+  absl::StatusOr<oci::Resources> AskToUpdate(const CallContext& context, PluginRound* round,
+                                             const LoadedContainer& loaded,
+                                             const oci::Resources& change);
+  void TellUpdated(const CallContext& context, PluginRound* round, const std::string& id) const;
+
   const Parts parts_;
 
   mutable absl::Mutex mu_;
   std::map<Key, EntryPtr> pods_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, std::shared_ptr<Flight>> flights_ ABSL_GUARDED_BY(mu_);
   std::map<Key, DiskUse> disk_uses_ ABSL_GUARDED_BY(mu_);  // of containers
+  // Containers of whose end plugins were told, until they are removed.
+  std::map<Key, std::shared_ptr<Ending>> endings_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace gantry::core

@@ -1,9 +1,14 @@
 // Pods with the host's namespaces, which need no rights.
 #include "supervisor/core/pod_service.h"
 
+#include <sys/socket.h>
+
+#include <map>
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -11,10 +16,14 @@
 #include "proto/gantry/v1/pods.pb.h"
 #include "supervisor/core/container_fixture.h"
 #include "supervisor/core/sandbox_service.h"
+#include "supervisor/nri/fake_plugin.h"
+#include "supervisor/nri/plugins.h"
 
 namespace gantry::core {
 namespace {
 
+using testing::Contains;
+using testing::ElementsAre;
 using testing::IsEmpty;
 using testing::SizeIs;
 
@@ -22,6 +31,7 @@ class PodServiceTest : public ContainerFixture {
  protected:
   PodServiceTest() { MakePods(); }
   ~PodServiceTest() override {
+    plugins_.reset();
     pods_.reset();
     sandboxes_.reset();
   }
@@ -41,6 +51,7 @@ class PodServiceTest : public ContainerFixture {
     parts.events = &events_;
     parts.workers = workers_.get();
     parts.state_directory = dir_.Join("state");
+    parts.plugins = plugins_.get();
     pods_ = std::make_unique<PodService>(parts);
   }
   // A new daemon.
@@ -87,7 +98,31 @@ class PodServiceTest : public ContainerFixture {
     return record.id();
   }
 
+  // From here on pods are shown to a plugin of NRI that answers by `handlers`.
+  std::unique_ptr<nri::FakePlugin> MakePlugin(
+      std::map<std::string, nri::FakePlugin::Handler> handlers) {
+    pods_.reset();
+    sandboxes_.reset();
+    plugins_ = std::make_unique<nri::Plugins>(nri::Plugins::Options());
+    MakePods();
+    pods_->StartPlugins();
+    int ends[2];
+    EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    plugins_->Adopt(UniqueFd(ends[0]));
+    nri::FakePlugin::Options options;
+    options.handlers = std::move(handlers);
+    auto plugin = std::make_unique<nri::FakePlugin>(UniqueFd(ends[1]), std::move(options));
+    EXPECT_TRUE(plugin->WaitFor("Synchronize"));
+    return plugin;
+  }
+  static std::vector<std::string> Methods(const nri::FakePlugin& plugin) {
+    std::vector<std::string> methods;
+    for (const auto& [method, request] : plugin.calls()) methods.push_back(method);
+    return methods;
+  }
+
   std::unique_ptr<SandboxService> sandboxes_;
+  std::unique_ptr<nri::Plugins> plugins_;
   std::unique_ptr<PodService> pods_;
 };
 
@@ -102,6 +137,32 @@ TEST_F(PodServiceTest, APodIsReadyUntilItIsStoppedAndListedUntilItIsRemoved) {
   ASSERT_TRUE(pods_->Remove(context_, *id).ok());
   EXPECT_THAT(pods_->List(context_), IsEmpty());
   EXPECT_TRUE(absl::IsNotFound(pods_->Get(context_, *id).status()));
+}
+
+TEST_F(PodServiceTest, APluginIsToldOfEachStepOnce) {
+  const auto plugin = MakePlugin({});
+  const std::string id = pods_->Run(context_, Pod("web"), "door").value();
+  EXPECT_EQ(pods_->Run(context_, Pod("web"), "door").value(), id);
+  for (int i = 0; i < 2; ++i) EXPECT_TRUE(pods_->Stop(context_, id).ok());
+  for (int i = 0; i < 2; ++i) EXPECT_TRUE(pods_->Remove(context_, id).ok());
+  EXPECT_THAT(Methods(*plugin), ElementsAre("Configure", "Synchronize", "RunPodSandbox",
+                                            "StopPodSandbox", "RemovePodSandbox"));
+}
+
+TEST_F(PodServiceTest, APodThatAPluginRefusesIsNotThere) {
+  bool refuse = true;
+  const auto plugin =
+      MakePlugin({{"RunPodSandbox", [&](const std::string&) -> absl::StatusOr<std::string> {
+                     // Not shown before it was asked about.
+                     EXPECT_THAT(pods_->List(context_), IsEmpty());
+                     if (std::exchange(refuse, false)) return absl::AbortedError("later");
+                     return std::string();
+                   }}});
+  const absl::Status refused = pods_->Run(context_, Pod("web"), "door").status();
+  EXPECT_TRUE(absl::IsAborted(refused)) << refused;
+  EXPECT_THAT(pods_->List(context_), IsEmpty());
+  EXPECT_THAT(Methods(*plugin), Contains("RemovePodSandbox"));
+  EXPECT_TRUE(pods_->Run(context_, Pod("web"), "door").ok());
 }
 
 TEST_F(PodServiceTest, RepeatedCallsFindTheWorkDone) {

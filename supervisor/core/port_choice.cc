@@ -18,6 +18,7 @@
 
 #include "base/field_error.h"
 #include "base/file.h"
+#include "base/status_macros.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "supervisor/core/network_records.h"
 #include "supervisor/network/address.h"
@@ -157,6 +158,44 @@ std::string PortText(const record::v1::NetworkPort& port) {
                       port.host_port());
 }
 
+// A binding's port but for the host's number.
+absl::StatusOr<record::v1::NetworkPort> PlaceOf(const v1::PortBinding& binding,
+                                                absl::string_view default_address) {
+  record::v1::NetworkPort port;
+  port.set_protocol(binding.protocol().empty() ? "tcp" : binding.protocol());
+  port.set_container_port(binding.container_port());
+  const std::string host =
+      binding.host_ip().empty() ? std::string(default_address) : binding.host_ip();
+  if (host.empty()) return port;
+  absl::StatusOr<Address> address = Address::Parse(host);
+  if (!address.ok()) return FieldError("port_bindings", address.status().message());
+  // A default of 0.0.0.0 is no choice: the binding is for both families then, as without one.
+  if (!binding.host_ip().empty() || !address->is_unspecified())
+    port.set_host_address(address->ToString());
+  return port;
+}
+
+// Which of the host's ports a binding asks for.
+struct PortRange {
+  bool any = false;
+  uint32_t first = 0;
+  uint32_t last = 0;
+};
+
+absl::StatusOr<PortRange> RangeOf(const v1::PortBinding& binding) {
+  PortRange range;
+  range.any = binding.host_port().empty() || binding.host_port() == "0";
+  if (range.any) return range;
+  const std::vector<std::string> ends = absl::StrSplit(binding.host_port(), '-');
+  if (ends.size() > 2 || !absl::SimpleAtoi(ends.front(), &range.first) ||
+      !absl::SimpleAtoi(ends.back(), &range.last) || range.first == 0 || range.last > 65535 ||
+      range.first > range.last) {
+    return FieldError("port_bindings",
+                      absl::StrCat("\"", binding.host_port(), "\" is not a port or a range"));
+  }
+  return range;
+}
+
 // Where the search for any free port begins: behind the last one given, so that a port that was
 // just given back is not the next one's.
 std::atomic<uint32_t> last_given{0};
@@ -208,44 +247,27 @@ absl::StatusOr<record::v1::NetworkPort> ChoosePort(const v1::PortBinding& bindin
                                                    absl::string_view default_address,
                                                    const std::vector<metadata::StoredNetns>& all,
                                                    const record::v1::NetworkNamespace& made) {
-  record::v1::NetworkPort port;
-  port.set_protocol(binding.protocol().empty() ? "tcp" : binding.protocol());
-  port.set_container_port(binding.container_port());
-  const std::string host =
-      binding.host_ip().empty() ? std::string(default_address) : binding.host_ip();
-  if (!host.empty()) {
-    absl::StatusOr<Address> address = Address::Parse(host);
-    if (!address.ok()) return FieldError("port_bindings", address.status().message());
-    // A default of 0.0.0.0 is no choice: the binding is for both families then, as without one.
-    if (!binding.host_ip().empty() || !address->is_unspecified())
-      port.set_host_address(address->ToString());
-  }
-  std::vector<std::pair<uint32_t, uint32_t>> ranges;
+  GANTRY_ASSIGN_OR_RETURN(record::v1::NetworkPort port, PlaceOf(binding, default_address));
+  GANTRY_ASSIGN_OR_RETURN(const PortRange asked, RangeOf(binding));
+  std::vector<std::pair<uint32_t, uint32_t>> ranges = {{asked.first, asked.last}};
   std::set<uint32_t> reserved;
-  if (binding.host_port().empty() || binding.host_port() == "0") {
+  if (asked.any) {
     EphemeralPorts any = ReadEphemeralPorts();
     const uint32_t begin = std::clamp(last_given + 1, any.first, any.last);
     ranges = {{begin, any.last}};
     if (begin > any.first) ranges.emplace_back(any.first, begin - 1);
     reserved = std::move(any.reserved);
-  } else {
-    const std::vector<std::string> ends = absl::StrSplit(binding.host_port(), '-');
-    uint32_t first = 0;
-    uint32_t last = 0;
-    if (ends.size() > 2 || !absl::SimpleAtoi(ends.front(), &first) ||
-        !absl::SimpleAtoi(ends.back(), &last) || first == 0 || last > 65535 || first > last) {
-      return FieldError("port_bindings",
-                        absl::StrCat("\"", binding.host_port(), "\" is not a port or a range"));
-    }
-    ranges = {{first, last}};
   }
   const auto holder_of = [&]() -> std::string {
     for (const record::v1::NetworkPort& one : made.ports()) {
       if (Collide(one, port)) return "this container";
     }
     for (const metadata::StoredNetns& other : all) {
-      for (const record::v1::NetworkPort& one : other.record.ports()) {
-        if (Collide(one, port)) return absl::StrCat("container ", other.record.container_name());
+      if (other.record.container_id() == made.container_id()) continue;
+      for (const auto* ports : {&other.record.ports(), &other.record.leaving_ports()}) {
+        for (const record::v1::NetworkPort& one : *ports) {
+          if (Collide(one, port)) return absl::StrCat("container ", other.record.container_name());
+        }
       }
     }
     return "";
@@ -262,20 +284,66 @@ absl::StatusOr<record::v1::NetworkPort> ChoosePort(const v1::PortBinding& bindin
                                                      " failed: port is already allocated; ", holder,
                                                      " has it"));
       }
-      const std::optional<std::string> program = PortHolder(
-          port.host_address(), ProtocolOf(port.protocol()), static_cast<uint16_t>(number));
+      // What the container gives back is still bound by its own shim, if by anything.
+      const auto& leaving = made.leaving_ports();
+      const bool own = std::any_of(leaving.begin(), leaving.end(),
+                                   [&port](const auto& one) { return Collide(one, port); });
+      const std::optional<std::string> program =
+          own ? std::nullopt
+              : PortHolder(port.host_address(), ProtocolOf(port.protocol()),
+                           static_cast<uint16_t>(number));
       if (program.has_value()) {
         if (!one_only) continue;
         return absl::AlreadyExistsError(
             absl::StrCat("failed to bind host port ", PortText(port), "/", port.protocol(),
                          ": address already in use; ", *program, " has it"));
       }
-      if (binding.host_port().empty() || binding.host_port() == "0") last_given = number;
+      if (asked.any) last_given = number;
       return port;
     }
   }
   return absl::ResourceExhaustedError(absl::StrCat("all ports from ", ranges.back().first, " to ",
                                                    ranges.front().second, " are allocated"));
+}
+
+absl::Status ChoosePorts(const std::vector<v1::PortBinding>& wanted,
+                         absl::string_view default_address, bool only_opened,
+                         const std::vector<metadata::StoredNetns>& all,
+                         record::v1::NetworkNamespace& made) {
+  std::vector<record::v1::NetworkPort> held(made.ports().begin(), made.ports().end());
+  std::vector<std::optional<record::v1::NetworkPort>> chosen(wanted.size());
+  made.clear_ports();
+  // Kept ones first: none of them is in the way of a binding that stands before its own.
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    GANTRY_ASSIGN_OR_RETURN(
+        const record::v1::NetworkPort place,
+        only_opened ? OpenedPort(wanted[i]) : PlaceOf(wanted[i], default_address));
+    GANTRY_ASSIGN_OR_RETURN(const PortRange range, RangeOf(wanted[i]));
+    const auto kept =
+        std::find_if(held.begin(), held.end(), [&](const record::v1::NetworkPort& one) {
+          return one.host_address() == place.host_address() && one.protocol() == place.protocol() &&
+                 one.container_port() == place.container_port() &&
+                 (only_opened
+                      ? one.host_port() == 0
+                      : one.host_port() != 0 && (range.any || (range.first <= one.host_port() &&
+                                                               one.host_port() <= range.last)));
+        });
+    if (kept == held.end()) continue;
+    *made.add_ports() = *kept;
+    chosen[i] = *kept;
+    held.erase(kept);
+  }
+  for (const record::v1::NetworkPort& one : held) *made.add_leaving_ports() = one;
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    if (chosen[i].has_value()) continue;
+    GANTRY_ASSIGN_OR_RETURN(chosen[i], only_opened
+                                           ? OpenedPort(wanted[i])
+                                           : ChoosePort(wanted[i], default_address, all, made));
+    *made.add_ports() = *chosen[i];
+  }
+  made.clear_ports();
+  for (const auto& one : chosen) *made.add_ports() = *one;
+  return absl::OkStatus();
 }
 
 }  // namespace gantry::core

@@ -34,6 +34,7 @@ v1::PortBinding Binding(const std::string& ip, const std::string& port,
 StoredNetns Holding(const std::string& ip, uint32_t port) {
   StoredNetns other;
   other.record.set_container_name("web");
+  other.record.set_container_id("web's");
   record::v1::NetworkPort* held = other.record.add_ports();
   held->set_host_address(ip);
   held->set_host_port(port);
@@ -77,6 +78,28 @@ TEST(PortChoiceTest, PortsCollideWhereTheirAddressesDo) {
   EXPECT_TRUE(taken("::", "::1"));
   EXPECT_FALSE(taken("::1", "0.0.0.0"));
   EXPECT_EQ(Chosen(Binding("", "18080", "udp"), {Holding("", 18080)}).value(), "|18080/udp");
+}
+
+TEST(PortChoiceTest, PortsThatMeetABindingAreKeptAndTheRestIsGivenBack) {
+  record::v1::NetworkNamespace made = Holding("", 28085).record;
+  made.mutable_ports(0)->set_container_port(80);
+  *made.add_ports() = made.ports(0);
+  made.mutable_ports(1)->set_host_port(28086);
+  // A host port that is given back is the container's own to take.
+  ASSERT_EQ(ChoosePorts({Binding("127.0.0.1", "28086"), Binding("", "")}, "", false, {}, made),
+            absl::OkStatus());
+  ASSERT_EQ(made.ports_size(), 2);
+  EXPECT_EQ(made.ports(0).host_address(), "127.0.0.1");
+  EXPECT_EQ(made.ports(0).host_port(), 28086u);
+  EXPECT_EQ(made.ports(1).host_port(), 28085u);
+  ASSERT_EQ(made.leaving_ports_size(), 1);
+  EXPECT_EQ(made.leaving_ports(0).host_port(), 28086u);
+  // Others may not have it yet.
+  StoredNetns other;
+  other.record = made;
+  other.record.clear_ports();
+  EXPECT_EQ(Chosen(Binding("", "28086"), {other}).status().code(),
+            absl::StatusCode::kAlreadyExists);
 }
 
 TEST(PortChoiceTest, RangeGivesItsFirstFreePort) {

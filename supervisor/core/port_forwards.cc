@@ -81,6 +81,12 @@ absl::Status CheckCarried(const record::v1::NetworkNamespace& netns,
   return absl::OkStatus();
 }
 
+std::string ForwardsPath(absl::string_view netns) { return absl::StrCat(netns, ".ports"); }
+
+std::string ChangingForwardsPath(absl::string_view netns) {
+  return absl::StrCat(ForwardsPath(netns), ".changing");
+}
+
 std::string ForwardsText(const std::vector<PortForward>& forwards) {
   std::string text;
   for (const PortForward& one : forwards) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 
 #include "supervisor/metadata/network_store.h"
 #include "supervisor/network/address.h"
@@ -34,6 +35,12 @@ std::vector<PortForward> ForwardsOf(const record::v1::NetworkNamespace& netns,
 //   kInvalidArgument  there is such a port; field port_bindings
 absl::Status CheckCarried(const record::v1::NetworkNamespace& netns,
                           const std::vector<metadata::StoredEndpoint>& places);
+
+// What the shim of a container forwards, beside the mount of its network namespace `netns`. The shim
+// reads the file when it creates the container, and whenever the daemon has it do so. The second
+// file is there from before a change until the shim has read it.
+std::string ForwardsPath(absl::string_view netns);
+std::string ChangingForwardsPath(absl::string_view netns);
 
 // As the shim reads them, a line each.
 std::string ForwardsText(const std::vector<PortForward>& forwards);

@@ -1,25 +1,94 @@
 #include "supervisor/core/prepare_run.h"
 
+#include <algorithm>
+#include <functional>
 #include <optional>
 #include <utility>
 #include <vector>
 
 #include "absl/cleanup/cleanup.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "glog/logging.h"
 
 #include "base/status_macros.h"
 #include "proto/shim/v1/shim.pb.h"
+#include "snapshotter/id_mapped.h"
+#include "supervisor/core/container_ids.h"
+#include "supervisor/core/device_requests.h"
+#include "supervisor/core/link_environment.h"
+#include "supervisor/core/live_name_files.h"
 #include "supervisor/core/log_options.h"
 #include "supervisor/core/log_target.h"
+#include "supervisor/core/mount_sharing.h"
 #include "supervisor/core/name_files.h"
 #include "supervisor/core/network_choice.h"
+#include "supervisor/core/network_names.h"
 #include "supervisor/core/network_places.h"
+#include "supervisor/core/place_choice.h"
 #include "supervisor/core/run_volumes.h"
 #include "supervisor/oci/runtime_spec.h"
 
 namespace gantry::core {
+namespace {
+
+// What its links on the default bridge add to its environment, as the others are now.
+absl::StatusOr<std::vector<std::pair<std::string, std::string>>> LinkVariables(
+    const RunPreparer::Parts& parts, const CallContext& context, const LoadedContainer& loaded,
+    const NetworkChoice& network) {
+  std::vector<std::pair<std::string, std::string>> all;
+  // On other networks docker never had them.
+  if (network.kind != NetworkChoice::Kind::kNetwork || network.network != "bridge") return all;
+  for (const std::string& link : loaded.config.links()) {
+    GANTRY_ASSIGN_OR_RETURN(const LoadedContainer other,
+                            parts.records->Load(context, LinkTarget(link)));
+    GANTRY_ASSIGN_OR_RETURN(const NetworkPlaces::Held held,
+                            parts.networks->Holds(context, other.id()));
+    LinkedContainer linked;
+    linked.alias = LinkAlias(link);
+    for (const v1::NetworkEndpoint& endpoint : held.endpoints) {
+      if (endpoint.network() == network.network) linked.address = endpoint.ip_address();
+    }
+    // One that does not run has no address yet.
+    if (linked.address.empty()) continue;
+    linked.exposed_ports = {other.config.exposed_ports().begin(),
+                            other.config.exposed_ports().end()};
+    linked.env = {other.config.env().begin(), other.config.env().end()};
+    for (auto& variable : LinkEnvironment(loaded.ShownName(), linked))
+      all.push_back(std::move(variable));
+  }
+  return all;
+}
+
+// Path of the user namespace that owns what it shares with another container; "": it shares nothing
+// that has an owner.
+absl::StatusOr<std::string> SharedUserNamespace(
+    const v1::ContainerConfig& config, const NetworkChoice& network,
+    const std::function<absl::StatusOr<int32_t>(absl::string_view container)>& pid_of) {
+  for (const std::string& mode : {network.Print(), config.pid_mode(), config.ipc_mode()}) {
+    absl::string_view other = mode;
+    if (!absl::ConsumePrefix(&other, "container:")) continue;
+    GANTRY_ASSIGN_OR_RETURN(const int32_t pid, pid_of(other));
+    return absl::StrCat("/proc/", pid, "/ns/user");
+  }
+  return std::string();
+}
+
+// Writes the path of the network namespace into a spec as we print it, without taking it apart: one
+// has some 30 kB, of which this is the only part that changes at each start. Quotes inside of texts
+// are escaped, so that the words can be nothing else. False: they are not there just once.
+bool PutNetns(const std::string& netns, std::string& spec) {
+  static const std::string kFresh = R"({"type":"network"})";
+  const size_t at = spec.find(kFresh);
+  if (at == std::string::npos || spec.find(kFresh, at + 1) != std::string::npos ||
+      netns.find_first_of("\"\\") != std::string::npos)
+    return false;
+  spec.replace(at, kFresh.size(), absl::StrCat(R"({"path":")", netns, R"(","type":"network"})"));
+  return true;
+}
+
+}  // namespace
 
 absl::StatusOr<CreateTask> RunPreparer::PrepareRun(const CallContext& context,
                                                    const LoadedContainer& loaded) {
@@ -28,15 +97,31 @@ absl::StatusOr<CreateTask> RunPreparer::PrepareRun(const CallContext& context,
   task.runtime = loaded.config.runtime();
   task.discard_rootfs = loaded.config.auto_remove();
 
+  for (const v1::Mount& mount : loaded.config.mounts()) {
+    if (mount.type() == v1::Mount::BIND)
+      GANTRY_RETURN_IF_ERROR(CheckPropagation(mount.source(), mount.propagation()));
+  }
   GANTRY_ASSIGN_OR_RETURN(const NetworkChoice network, NetworkOf(loaded.config));
+  const IdMaps ids = IdsOf(loaded.config);
+  std::string users;
+  if (!ids.empty()) {
+    GANTRY_ASSIGN_OR_RETURN(
+        users, SharedUserNamespace(loaded.config, network, [&](absl::string_view container) {
+          return InitPid(context, container);
+        }));
+  }
   NetworkPlaces::Entered place;
   if (network.kind == NetworkChoice::Kind::kNetwork) {
     if (parts_.networks == nullptr) return absl::UnimplementedError("there are no networks");
-    const NetworkClient client = {loaded.id(), loaded.ShownName(), loaded.config.hostname()};
+    NetworkClient client = ClientOf(loaded.id(), loaded.ShownName(), loaded.config);
+    client.user_namespace = users;
     GANTRY_ASSIGN_OR_RETURN(
-        place, parts_.networks->Enter(context, client, network.network, loaded.config));
+        place, parts_.networks->BeginToEnter(context, client, network.network, loaded.config));
   }
-  absl::Cleanup undo = [&] { EndRun(context, loaded); };
+  absl::Cleanup undo = [&] {
+    place.making.reset();  // waits: nothing may be made any more when it is undone
+    EndRun(context, loaded);
+  };
   if (parts_.volumes != nullptr) GANTRY_RETURN_IF_ERROR(parts_.volumes->Enter(context, loaded));
   task.netns = place.netns;
   task.resolver = place.resolver;
@@ -47,16 +132,30 @@ absl::StatusOr<CreateTask> RunPreparer::PrepareRun(const CallContext& context,
     names.addresses = place.addresses;
     names.resolver = place.has_names;
     GANTRY_RETURN_IF_ERROR(WriteFilesOfRun(context, loaded, network, std::move(names)));
+    GANTRY_RETURN_IF_ERROR(GiveNameFilesTo(
+        ids, parts_.records->GeneratedDirectory(context.ns, loaded.id(), loaded.config)));
+    if (parts_.generated_files_bytes > 0) {
+      task.bounded_directory =
+          parts_.records->GeneratedDirectory(context.ns, loaded.id(), loaded.config);
+      task.bounded_bytes = parts_.generated_files_bytes;
+    }
   }
 
   GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
                           parts_.stores->Snapshots(loaded.record.snapshotter(), loaded.scope));
   GANTRY_ASSIGN_OR_RETURN(std::vector<snapshot::Mount> layers,
                           snapshots.Mounts(loaded.record.snapshot_key()));
-  task.rootfs = parts_.mount_points->Below(std::move(layers));
+  task.rootfs = snapshot::WithIds(parts_.mount_points->Below(std::move(layers)), ids);
+  if (users.empty()) users = place.user_namespace;
 
   GANTRY_ASSIGN_OR_RETURN(task.spec_json, SpecOfRun(context, loaded, network, place.netns));
+  if (!users.empty()) {
+    GANTRY_ASSIGN_OR_RETURN(oci::RuntimeSpec spec, oci::RuntimeSpec::Parse(task.spec_json));
+    spec.SetNamespace("user", users);
+    task.spec_json = spec.Print();
+  }
   GANTRY_ASSIGN_OR_RETURN(task.stdio, StdioOfRun(loaded));
+  if (place.making != nullptr) GANTRY_RETURN_IF_ERROR(place.making->Wait());
   std::move(undo).Cancel();
   return task;
 }
@@ -69,8 +168,11 @@ absl::Status RunPreparer::WriteFilesOfRun(const CallContext& context, const Load
     GANTRY_ASSIGN_OR_RETURN(const std::string id,
                             parts_.records->ResolveId(context, network.container));
     GANTRY_ASSIGN_OR_RETURN(const LoadedContainer other, parts_.records->Load(context, id));
-    return CopyNameFiles(parts_.records->GeneratedDirectory(context.ns, other.id(), other.config),
-                         directory);
+    const std::string live = LiveNameFiles(*parts_.tasks, context.ns, other.id());
+    return CopyNameFiles(
+        live.empty() ? parts_.records->GeneratedDirectory(context.ns, other.id(), other.config)
+                     : live,
+        directory);
   }
   if (parts_.networks != nullptr && NeedsHostGateway(loaded.config)) {
     GANTRY_ASSIGN_OR_RETURN(names.host_gateways, parts_.networks->HostGateways(context));
@@ -130,11 +232,34 @@ absl::StatusOr<std::string> RunPreparer::SpecOfRun(const CallContext& context,
     }
     spec->SetNamespace(one.type, absl::StrCat("/proc/", pid, "/ns/", one.file));
   }
-  if (!netns.empty()) {
+  if (loaded.config.device_requests_size() > 0 && parts_.devices != nullptr) {
     if (!spec.has_value()) {
       GANTRY_ASSIGN_OR_RETURN(spec, oci::RuntimeSpec::Parse(stored));
     }
+    GANTRY_RETURN_IF_ERROR(AddDevices(loaded.config, *parts_.devices, *spec));
+  }
+  if (!netns.empty()) {
+    if (!spec.has_value()) {
+      std::string placed = stored;
+      if (PutNetns(netns, placed)) return placed;
+      GANTRY_ASSIGN_OR_RETURN(spec, oci::RuntimeSpec::Parse(stored));
+    }
     spec->SetNamespace("network", netns);
+  }
+  GANTRY_ASSIGN_OR_RETURN(const auto variables, LinkVariables(parts_, context, loaded, network));
+  if (!variables.empty()) {
+    if (!spec.has_value()) {
+      GANTRY_ASSIGN_OR_RETURN(spec, oci::RuntimeSpec::Parse(stored));
+    }
+    // What it was given itself counts.
+    const std::vector<std::string> own = spec->env();
+    for (const auto& [name, value] : variables) {
+      const std::string prefix = name + "=";
+      if (std::none_of(own.begin(), own.end(), [&prefix](const std::string& entry) {
+            return absl::StartsWith(entry, prefix);
+          }))
+        spec->SetEnv(name, value);
+    }
   }
   return spec.has_value() ? spec->Print() : stored;
 }
@@ -147,6 +272,10 @@ absl::StatusOr<shim::v1::Stdio> RunPreparer::StdioOfRun(const LoadedContainer& l
   stdio.set_stdin_once(loaded.config.stdin_once());
   stdio.set_width(loaded.config.console_size().width());
   stdio.set_height(loaded.config.console_size().height());
+  // Else its processes could not open their own streams by name, as /dev/stdout.
+  const IdMaps ids = IdsOf(loaded.config);
+  stdio.set_owner_uid(HostIdOf(ids.uids, 0).value_or(0));
+  stdio.set_owner_gid(HostIdOf(ids.gids, 0).value_or(0));
   const std::optional<LogTarget> target = LogTargetOf(*parts_.records, loaded);
   if (!target.has_value()) return stdio;
   shim::v1::Log* log = stdio.mutable_log();

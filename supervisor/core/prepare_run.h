@@ -20,6 +20,7 @@
 #include "supervisor/core/network_choice.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
+#include "supervisor/oci/cdi/device_files.h"
 
 namespace gantry::core {
 
@@ -38,6 +39,8 @@ class RunPreparer {
     RunVolumes* volumes = nullptr;      // null: there are no volumes
     int64_t log_max_size_bytes = 20 << 20;
     int32_t log_max_files = 5;
+    const oci::cdi::DeviceFiles* devices = nullptr;  // null: no files describe devices
+    int64_t generated_files_bytes = 0;               // 0: the files may grow without limit
   };
   explicit RunPreparer(const Parts& parts) : parts_(parts) {}
 
@@ -56,7 +59,7 @@ class RunPreparer {
 
  private:
   // The stored spec, with the namespaces that it shares with other containers as they are now, and
-  // the network namespace at `netns` ("": a fresh one).
+  // the network namespace at `netns` ("": a fresh one), and the devices that it asks for.
   absl::StatusOr<std::string> SpecOfRun(const CallContext& context, const LoadedContainer& loaded,
                                         const NetworkChoice& network, const std::string& netns);
   // hostname, hosts and resolv.conf.

@@ -29,7 +29,9 @@ RegistryCall::RegistryCall(const v1::RegistryAuth& auth, const std::string& doma
 absl::Status RegistryCall::Apply(const RegistryAccess& access,
                                  const distribution::HostsConfig* hosts) {
   context.headers = access.headers;
-  if (access.hosts_directory.empty() && access.default_scheme.empty()) return absl::OkStatus();
+  if (access.hosts_directory.empty() && access.default_scheme.empty() &&
+      access.insecure_registry.empty())
+    return absl::OkStatus();
   distribution::HostsConfigOptions options;
   if (hosts != nullptr) options = hosts->options();
   if (!access.hosts_directory.empty()) {
@@ -41,6 +43,8 @@ absl::Status RegistryCall::Apply(const RegistryAccess& access,
       }
     }
   }
+  if (!access.insecure_registry.empty())
+    options.insecure_registries.push_back(access.insecure_registry);
   options.default_scheme = absl::AsciiStrToLower(access.default_scheme);
   if (!options.default_scheme.empty() && options.default_scheme != "http" &&
       options.default_scheme != "https") {

@@ -30,6 +30,7 @@ struct RegistryAccess {
   std::string hosts_directory;  // of <host>/hosts.toml, absolute; "" the daemon's
   std::string
       default_scheme;  // "http" or "https" for registries no file speaks of; "" the daemon's rules
+  std::string insecure_registry;  // a host to which plain HTTP and unverified TLS are allowed too
 };
 
 class RegistryCall {

@@ -47,6 +47,20 @@ KernelMessages KernelMessagesOf(const Process& process, const record::v1::RunEnd
   return ReadKernelMessages(subject);
 }
 
+// Who asked, as far as that is known.
+void SetCaller(const Event& event, record::v1::EndRequest& request) {
+  request.clear_caller();
+  if (event.caller == nullptr) return;
+  const Caller& from = *event.caller;
+  record::v1::Caller& caller = *request.mutable_caller();
+  caller.set_door(from.door);
+  caller.set_has_process(from.pid != 0);
+  caller.set_uid(from.uid);
+  caller.set_pid(from.pid);
+  caller.set_program(from.program);
+  caller.set_address(from.address);
+}
+
 // <bundle>/exit.signal, which the shim writes before it tells of an end by a signal.
 uint32_t ExitSignal(const std::string& bundle) {
   constexpr size_t kMaxDigits = 8;
@@ -114,6 +128,8 @@ void RunEnds::TakeEvent(const Event& event) {
     request.set_forced(signal == SIGKILL && request.signal() != 0 && request.signal() != SIGKILL);
     if (!request.forced()) request.set_signal(signal);
     request.set_call(kKill);
+    // Of several calls the last one's signal counts, unless it only enforces the first.
+    if (!request.forced() || !request.has_caller()) SetCaller(event, request);
     SetTimestamp(event.at, request.mutable_at());
     return;
   }
@@ -128,40 +144,57 @@ void RunEnds::TakeEvent(const Event& event) {
   WriteEnd(PathOf(key), *end);
 }
 
-void RunEnds::NoteEnded(const std::string& ns, const Process& process) {
-  if (!process.exec_id.empty()) return;
-  // Before anything slow: the bundle goes when the end has been settled.
-  uint32_t signal = 0;
-  if (const absl::StatusOr<std::string> bundle =
-          parts_.tasks->BundleDirectory(ns, process.container_id);
-      bundle.ok())
-    signal = ExitSignal(*bundle);
-  CallContext context;
-  context.ns = ns;
-  const absl::StatusOr<LoadedContainer> loaded =
-      parts_.records->Load(context, process.container_id);
-  absl::MutexLock lock(&mu_);
-  TakeEvents();
-  const Key key(ns, process.container_id);
-  auto request = requests_.extract(key);
-  // The report of a container that removes itself would go with it.
-  if (!loaded.ok() || !loaded->ours || loaded->config.auto_remove()) return;
+record::v1::RunEnd RunEnds::Known(const LoadedContainer& loaded, const Process& process) const {
   record::v1::RunEnd end;
+  if (const absl::StatusOr<std::string> bundle =
+          parts_.tasks->BundleDirectory(loaded.scope.ns, loaded.id());
+      bundle.ok())
+    end.set_exit_signal(ExitSignal(*bundle));
   end.set_exit_code(process.exit_status);
-  end.set_exit_signal(signal);
   end.set_oom_killed(process.oom_killed);
   end.set_error(process.reason);
   if (process.started_at != absl::InfinitePast()) {
     SetTimestamp(process.started_at, end.mutable_started_at());
-  } else if (loaded->state.has_started_at()) {
-    *end.mutable_started_at() = loaded->state.started_at();
+  } else if (loaded.state.has_started_at()) {
+    *end.mutable_started_at() = loaded.state.started_at();
   }
   SetTimestamp(process.exited_at, end.mutable_finished_at());
+  return end;
+}
+
+void RunEnds::NoteEnded(const std::string& ns, const Process& process) {
+  if (!process.exec_id.empty()) return;
+  CallContext context;
+  context.ns = ns;
+  const absl::StatusOr<LoadedContainer> loaded =
+      parts_.records->Load(context, process.container_id);
+  // The report of a container that removes itself would go with it: see Describe().
+  if (!loaded.ok() || !loaded->ours || loaded->config.auto_remove()) return;
+  // Before anything slow: the bundle goes when the end has been settled.
+  record::v1::RunEnd end = Known(*loaded, process);
+  absl::MutexLock lock(&mu_);
+  TakeEvents();
+  const Key key(ns, process.container_id);
+  auto request = requests_.extract(key);
   if (!request.empty()) *end.mutable_request() = std::move(request.mapped());
   KernelMessages kernel = KernelMessagesOf(process, end);
   for (std::string& line : kernel.lines) end.add_kernel_lines(std::move(line));
   if (kernel.oom.has_value()) *end.mutable_oom() = *std::move(kernel.oom);
   WriteEnd(PathOf(key), end);
+}
+
+record::v1::RunEnd RunEnds::Describe(const LoadedContainer& loaded, const Process& process) {
+  record::v1::RunEnd end = Known(loaded, process);
+  {
+    absl::MutexLock lock(&mu_);
+    TakeEvents();
+    const auto request = requests_.find({loaded.scope.ns, loaded.id()});
+    if (request != requests_.end()) *end.mutable_request() = request->second;
+  }
+  KernelMessages kernel = KernelMessagesOf(process, end);
+  for (std::string& line : kernel.lines) end.add_kernel_lines(std::move(line));
+  if (kernel.oom.has_value()) *end.mutable_oom() = *std::move(kernel.oom);
+  return end;
 }
 
 absl::StatusOr<record::v1::RunEnd> RunEnds::Read(const LoadedContainer& loaded) {

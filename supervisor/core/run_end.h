@@ -1,5 +1,5 @@
 // How the last run of each container ended, for reports (end_report.h): which call asked for the
-// end, which signal ended the process, what the kernel's log says.
+// end and who made it, which signal ended the process, what the kernel's log says.
 //
 // <container's directory>/last-end holds a record::v1::RunEnd, written aside and renamed, not
 // synced; it goes with the container. Nothing depends on it, so a write that fails is logged and no
@@ -44,6 +44,9 @@ class RunEnds {
   // log where the end needs an explanation.
   void NoteEnded(const std::string& ns, const Process& process);
 
+  // The same of a container that removes itself, before it does: nothing is written down.
+  record::v1::RunEnd Describe(const LoadedContainer& loaded, const Process& process);
+
   // kNotFound: nothing is known but what the container's state says.
   absl::StatusOr<record::v1::RunEnd> Read(const LoadedContainer& loaded);
 
@@ -54,6 +57,8 @@ class RunEnds {
   // Events are taken in when an end or a reader makes them matter.
   void TakeEvents() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void TakeEvent(const Event& event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // What is known of the end but for the request.
+  record::v1::RunEnd Known(const LoadedContainer& loaded, const Process& process) const;
   std::string PathOf(const Key& key) const;
 
   const Parts parts_;

@@ -15,15 +15,23 @@
 
 #include "base/crash_point.h"
 #include "base/errno_status.h"
+#include "base/executor.h"
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
+#include "base/user_namespace.h"
 #include "proto/gantry/v1/container_config.pb.h"
+#include "supervisor/core/container_ids.h"
+#include "supervisor/core/container_mounts.h"
 #include "supervisor/core/volume_service.h"
 #include "supervisor/volume/options.h"
+#include "supervisor/volume/plugin_driver.h"
 
 namespace gantry::core {
 namespace {
+
+constexpr char kLocal[] = "local";
+constexpr absl::Duration kStartLimit = absl::Seconds(3);
 
 volume::Options OptionsOf(const metadata::StoredVolume& volume) {
   return volume::Options(volume.record.options().begin(), volume.record.options().end());
@@ -49,11 +57,18 @@ std::string RunVolumes::Place(const std::string& id, int index) const {
 }
 
 absl::Status RunVolumes::MountPart(const std::string& data_directory, const std::string& subpath,
-                                   const std::string& place) {
-  const std::string shown = absl::StrCat(data_directory, "/", subpath);
-  const UniqueFd data(open(data_directory.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  if (!data.valid()) return ErrnoToStatus(errno, absl::StrCat("open ", data_directory));
-  const UniqueFd part = OpenBeneath(data.get(), subpath);
+                                   const IdMaps& ids, bool recursive, const std::string& place) {
+  const std::string shown = absl::StrCat(data_directory, subpath.empty() ? "" : "/", subpath);
+  UniqueFd part;
+  if (subpath.empty()) {
+    part = UniqueFd(open(data_directory.c_str(), O_PATH | O_CLOEXEC));
+    if (!part.valid()) return ErrnoToStatus(errno, absl::StrCat("mount source ", shown));
+  } else {
+    const UniqueFd data(
+        open(data_directory.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (!data.valid()) return ErrnoToStatus(errno, absl::StrCat("open ", data_directory));
+    part = OpenBeneath(data.get(), subpath);
+  }
   if (!part.valid()) {
     return absl::NotFoundError(
         absl::StrCat("cannot access path ", shown, ": ",
@@ -61,7 +76,7 @@ absl::Status RunVolumes::MountPart(const std::string& data_directory, const std:
   }
   struct stat info;
   if (fstat(part.get(), &info) != 0) return ErrnoToStatus(errno, absl::StrCat("stat ", shown));
-  if (!S_ISDIR(info.st_mode) && !S_ISREG(info.st_mode)) {
+  if (!S_ISDIR(info.st_mode) && !S_ISREG(info.st_mode) && !subpath.empty()) {
     return absl::NotFoundError(
         absl::StrCat("cannot access path ", shown, ": neither a directory nor a file"));
   }
@@ -70,22 +85,88 @@ absl::Status RunVolumes::MountPart(const std::string& data_directory, const std:
   } else {
     GANTRY_RETURN_IF_ERROR(WriteFile(place, "", 0600));
   }
-  const UniqueFd tree(static_cast<int>(
-      syscall(SYS_open_tree, part.get(), "",
-              AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)));
+  const unsigned int depth = recursive ? AT_RECURSIVE : 0;
+  const UniqueFd tree(static_cast<int>(syscall(
+      SYS_open_tree, part.get(), "", AT_EMPTY_PATH | depth | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)));
   if (!tree.valid()) return ErrnoToStatus(errno, absl::StrCat("mount ", shown));
+  if (!ids.empty()) {
+    GANTRY_ASSIGN_OR_RETURN(const UniqueFd user_namespace, NewUserNamespace(ids));
+    struct mount_attr attributes = {};
+    attributes.attr_set = MOUNT_ATTR_IDMAP;
+    attributes.userns_fd = static_cast<uint64_t>(user_namespace.get());
+    if (syscall(SYS_mount_setattr, tree.get(), "", AT_EMPTY_PATH | depth, &attributes,
+                sizeof attributes) != 0) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "mount ", shown, ": cannot be shown by the container's ids (", strerror(errno),
+          "): its file system, or this kernel, does not know id-mapped mounts (Linux 5.12, ext4, "
+          "xfs, btrfs); give the container the host's ids (--userns host)"));
+    }
+  }
   if (syscall(SYS_move_mount, tree.get(), "", AT_FDCWD, place.c_str(), MOVE_MOUNT_F_EMPTY_PATH) !=
       0)
     return ErrnoToStatus(errno, absl::StrCat("mount ", shown, " at ", place));
   return absl::OkStatus();
 }
 
-absl::Status RunVolumes::Mount(const CallContext& context, const std::string& name,
-                               const std::string& user) {
+absl::StatusOr<std::string> RunVolumes::MountByPlugin(const CallContext& context,
+                                                      const metadata::StoredVolume& volume,
+                                                      const std::string& user) {
+  const record::v1::Volume& record = volume.record;
+  if (parts_.plugins == nullptr) {
+    return absl::NotFoundError(absl::StrCat("error looking up volume plugin ", record.driver(),
+                                            ": plugin \"", record.driver(), "\" not found"));
+  }
+  record::v1::VolumeMount mount;
+  mount.set_id(user);
+  mount.set_namespace_(context.ns);
+  mount.set_container_id(user);
+  GANTRY_RETURN_IF_ERROR(parts_.store->AddMount({context.ns, ""}, record.name(), mount));
+  CrashPoint("volume.mount_noted");
+  absl::StatusOr<std::string> at =
+      parts_.plugins->Mount(context.cancel, record.driver(), record.name(), user);
+  struct stat info;
+  if (at.ok() && stat(at->c_str(), &info) != 0) {
+    at = absl::FailedPreconditionError(absl::StrCat("volume plugin ", record.driver(), ": mounted ",
+                                                    record.name(), " at ", *at,
+                                                    ", where nothing is: ", strerror(errno)));
+  }
+  CrashPoint("volume.plugin_mounted");
+  if (at.ok()) return at;
+  // It may have been mounted although its driver did not say so in time.
+  const absl::Status undone = UnmountByPlugin(nullptr, context.ns, record, user);
+  LOG_IF(WARNING, !undone.ok()) << "ns=" << context.ns << " volume=" << record.name() << " "
+                                << undone;
+  return at;
+}
+
+absl::Status RunVolumes::UnmountByPlugin(CancelToken* cancel, const std::string& ns,
+                                         const record::v1::Volume& volume, const std::string& id) {
+  const absl::Status unmounted =
+      parts_.plugins->Unmount(cancel, volume.driver(), volume.name(), id);
+  // An answer, even that it is not mounted, is the end of it. A driver that is away is told at the
+  // next start.
+  if (absl::IsUnavailable(unmounted) || absl::IsDeadlineExceeded(unmounted) ||
+      absl::IsNotFound(unmounted))
+    return unmounted;
+  GANTRY_RETURN_IF_ERROR(parts_.store->RemoveMount({ns, ""}, volume.name(), id));
+  return unmounted;
+}
+
+absl::StatusOr<std::string> RunVolumes::Mount(const CallContext& context, const std::string& name,
+                                              const std::string& user) {
   GANTRY_ASSIGN_OR_RETURN(const metadata::StoredVolume volume,
                           parts_.store->Find({context.ns, ""}, name));
+  if (volume.record.driver() != kLocal) {
+    GANTRY_ASSIGN_OR_RETURN(const OperationLock turn,
+                            turns_.Acquire(context.ns, name, context.cancel, Interruptible::kNo));
+    GANTRY_ASSIGN_OR_RETURN(std::string at, MountByPlugin(context, volume, user));
+    absl::MutexLock lock(&mu_);
+    users_[{context.ns, name}].insert(user);
+    return at;
+  }
+  const std::string data = parts_.local->DataDirectory({context.ns, name});
   const volume::Options options = OptionsOf(volume);
-  if (!volume::IsMounted(options)) return absl::OkStatus();
+  if (!volume::IsMounted(options)) return data;
   GANTRY_ASSIGN_OR_RETURN(const OperationLock turn,
                           turns_.Acquire(context.ns, name, context.cancel, Interruptible::kNo));
   const volume::VolumeKey key = {context.ns, name};
@@ -100,7 +181,7 @@ absl::Status RunVolumes::Mount(const CallContext& context, const std::string& na
   }
   absl::MutexLock lock(&mu_);
   users_[{context.ns, name}].insert(user);
-  return absl::OkStatus();
+  return data;
 }
 
 void RunVolumes::Unmount(const CallContext& context, const std::string& name,
@@ -109,36 +190,62 @@ void RunVolumes::Unmount(const CallContext& context, const std::string& name,
   whole.cancel = nullptr;
   const absl::StatusOr<OperationLock> turn =
       turns_.Acquire(context.ns, name, nullptr, Interruptible::kNo);
+  bool last = false;
   {
     absl::MutexLock lock(&mu_);
     const auto users = users_.find({context.ns, name});
     if (users == users_.end() || users->second.erase(user) == 0) return;
-    if (!users->second.empty()) return;
-    users_.erase(users);
+    last = users->second.empty();
+    if (last) users_.erase(users);
   }
+  const absl::StatusOr<metadata::StoredVolume> volume = parts_.store->Find({context.ns, ""}, name);
+  if (volume.ok() && volume->record.driver() != kLocal) {
+    const absl::Status gone = UnmountByPlugin(nullptr, context.ns, volume->record, user);
+    LOG_IF(WARNING, !gone.ok()) << "ns=" << context.ns << " volume=" << name << " " << gone;
+    return;
+  }
+  if (!last) return;
   const absl::Status gone =
       snapshot::UnmountAll(parts_.local->DataDirectory({context.ns, name}), /*lazy=*/true);
   LOG_IF(WARNING, !gone.ok()) << "ns=" << context.ns << " volume=" << name << " " << gone;
 }
 
+absl::StatusOr<std::string> RunVolumes::At(const CallContext& context,
+                                           const LoadedContainer& loaded, const v1::Mount& mount,
+                                           std::map<std::string, std::string>& mounted) {
+  const auto found = mounted.find(mount.volume_name());
+  if (found != mounted.end()) return found->second;
+  GANTRY_ASSIGN_OR_RETURN(std::string at, Mount(context, mount.volume_name(), loaded.id()));
+  mounted[mount.volume_name()] = at;
+  return at;
+}
+
 absl::Status RunVolumes::Enter(const CallContext& context, const LoadedContainer& loaded) {
   bool any = false;
+  std::map<std::string, std::string> mounted;  // by volume
   absl::Cleanup undo = [&] {
     Started(loaded);
     Leave(context, loaded);
   };
   for (int i = 0; i < loaded.config.mounts_size(); ++i) {
     const v1::Mount& mount = loaded.config.mounts(i);
+    const bool placed = HasPlace(loaded.config, mount);
+    const IdMaps ids = MapsIds(mount) ? IdsOf(loaded.config) : IdMaps();
+    if (mount.type() == v1::Mount::BIND && placed) {
+      GANTRY_RETURN_IF_ERROR(
+          MountPart(mount.source(), "", ids, !mount.non_recursive(), Place(loaded.id(), i)));
+    }
     if (mount.type() != v1::Mount::VOLUME) continue;
     if (!any) {
       any = true;
       absl::MutexLock lock(&mu_);
       entered_.insert({context.ns, loaded.id()});
     }
-    const std::string data = parts_.local->DataDirectory({context.ns, mount.volume_name()});
-    GANTRY_RETURN_IF_ERROR(Mount(context, mount.volume_name(), loaded.id()));
-    if (!mount.subpath().empty())
-      GANTRY_RETURN_IF_ERROR(MountPart(data, mount.subpath(), Place(loaded.id(), i)));
+    GANTRY_ASSIGN_OR_RETURN(const std::string data, At(context, loaded, mount, mounted));
+    if (placed) {
+      GANTRY_RETURN_IF_ERROR(
+          MountPart(data, mount.subpath(), ids, /*recursive=*/true, Place(loaded.id(), i)));
+    }
     if (parts_.volumes == nullptr) continue;
     parts_.volumes->Publish(
         context, "mount", mount.volume_name(),
@@ -154,7 +261,7 @@ absl::Status RunVolumes::Enter(const CallContext& context, const LoadedContainer
 
 void RunVolumes::Started(const LoadedContainer& loaded) {
   for (int i = 0; i < loaded.config.mounts_size(); ++i) {
-    if (loaded.config.mounts(i).subpath().empty()) continue;
+    if (!HasPlace(loaded.config, loaded.config.mounts(i))) continue;
     const std::string place = Place(loaded.id(), i);
     struct stat info;
     if (lstat(place.c_str(), &info) != 0) continue;
@@ -186,7 +293,26 @@ absl::Status RunVolumes::Reconcile(const std::vector<LoadedContainer>& running) 
   GANTRY_ASSIGN_OR_RETURN(const std::vector<metadata::StoredVolume> stored, parts_.store->List(""));
   std::set<Key> mountable;
   for (const metadata::StoredVolume& one : stored) {
-    if (volume::IsMounted(OptionsOf(one))) mountable.insert({one.ns, one.record.name()});
+    if (one.record.driver() == kLocal && volume::IsMounted(OptionsOf(one)))
+      mountable.insert({one.ns, one.record.name()});
+  }
+  std::set<Key> runs;
+  for (const LoadedContainer& one : running) runs.insert({one.scope.ns, one.id()});
+  for (const metadata::StoredVolume& one : stored) {
+    for (const record::v1::VolumeMount& mount : one.record.mounts()) {
+      if (runs.count({one.ns, mount.container_id()}) > 0) {
+        absl::MutexLock lock(&mu_);
+        users_[{one.ns, one.record.name()}].insert(mount.id());
+      } else if (parts_.workers != nullptr && parts_.plugins != nullptr) {
+        // Nobody waits for a driver that may not be there yet.
+        parts_.workers->Schedule([this, ns = one.ns, volume = one.record, id = mount.id()] {
+          // The daemon's end waits for this. What is left is tried again by the next start.
+          CancelToken limit(kStartLimit);
+          const absl::Status gone = UnmountByPlugin(&limit, ns, volume, id);
+          LOG_IF(WARNING, !gone.ok()) << "ns=" << ns << " volume=" << volume.name() << " " << gone;
+        });
+      }
+    }
   }
   std::vector<volume::VolumeKey> unused;
   {

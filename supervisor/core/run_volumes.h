@@ -1,11 +1,17 @@
 // What of a container's volumes is there only while it runs: the mounts behind volumes that have
-// options (a tmpfs, a share, a directory of the host), and the parts of volumes that it is shown.
+// options (a tmpfs, a share, a directory of the host), the parts of volumes that it is shown, and
+// what is shown to it by its own ids.
 //
 // A volume with options is mounted by the first container that starts with it and unmounted after
 // the last has ended. A part of a volume (volume-subpath) is looked up at each start, beneath the
 // volume and without following links, because containers may change the volume meanwhile. What is
 // found is mounted at a place of the container's own, from where its runtime mounts it: the path is
-// not walked again. The place is unmounted once the container's shim has its own copy.
+// not walked again. The place is unmounted once the container's shim has its own copy. Of a container
+// with a user namespace, the place of a volume is a mount that shows the volume's files by the
+// container's ids: runtimes need not know id-mapped mounts, and older ones ignore them silently.
+//
+// A volume of another driver is mounted by that driver once for each container, by an id of its own,
+// and found at the container's place. The driver does not say who has it mounted: the record does.
 //
 // Thread-safe; calls about one container are made with its operation lock held.
 #ifndef GANTRY_SUPERVISOR_CORE_RUN_VOLUMES_H_
@@ -23,11 +29,19 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 
+#include "base/id_map.h"
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/container_locks.h"
 #include "supervisor/core/container_records.h"
 #include "supervisor/metadata/volume_store.h"
 #include "supervisor/volume/local_driver.h"
+
+namespace gantry {
+class Executor;
+}
+namespace gantry::volume {
+class PluginDrivers;
+}
 
 namespace gantry::core {
 
@@ -39,8 +53,10 @@ class RunVolumes {
   struct Parts {
     metadata::VolumeStore* store;
     const volume::LocalDriver* local;
-    VolumeService* volumes;       // publishes mount and unmount
-    std::string state_directory;  // <state>/mounts/ has the places
+    VolumeService* volumes;                    // publishes mount and unmount
+    std::string state_directory;               // <state>/mounts/ has the places
+    volume::PluginDrivers* plugins = nullptr;  // null: there is the local driver alone
+    Executor* workers = nullptr;               // waits for drivers at the start; null: nobody does
   };
   explicit RunVolumes(const Parts& parts) : parts_(parts) {}
 
@@ -64,16 +80,28 @@ class RunVolumes {
     return turns_.Acquire(context.ns, name, context.cancel, Interruptible::kNo);
   }
 
-  // Keeps a volume mounted for work of ours. `user` is unique.
-  absl::Status Mount(const CallContext& context, const std::string& name, const std::string& user);
+  // Keeps a volume mounted for work of ours. `user` is unique. Returns where its data is.
+  absl::StatusOr<std::string> Mount(const CallContext& context, const std::string& name,
+                                    const std::string& user);
   void Unmount(const CallContext& context, const std::string& name, const std::string& user);
 
  private:
   using Key = std::pair<std::string, std::string>;  // namespace and name
 
-  // Mounts the part of the volume at `place`.
+  // Mounts a volume of the container once, however many places it is shown at.
+  absl::StatusOr<std::string> At(const CallContext& context, const LoadedContainer& loaded,
+                                 const v1::Mount& mount,
+                                 std::map<std::string, std::string>& mounted);
+  // Of a driver that is not ours. What is noted is noted before the driver is asked, so that a crash
+  // in between leaves no mount that nobody knows of.
+  absl::StatusOr<std::string> MountByPlugin(const CallContext& context,
+                                            const metadata::StoredVolume& volume,
+                                            const std::string& user);
+  absl::Status UnmountByPlugin(CancelToken* cancel, const std::string& ns,
+                               const record::v1::Volume& volume, const std::string& id);
+  // Mounts the part of the volume ("": all of it) at `place`, shown by the ids.
   static absl::Status MountPart(const std::string& data_directory, const std::string& subpath,
-                                const std::string& place);
+                                const IdMaps& ids, bool recursive, const std::string& place);
 
   const Parts parts_;
   OperationLocks turns_;  // of volumes

@@ -174,6 +174,12 @@ absl::StatusOr<v1::InfoResponse> SystemService::Info(const CallContext& context)
   if (access("/proc/sys/kernel/seccomp", F_OK) == 0)
     info.add_security_options("name=seccomp,profile=builtin");
   if (access("/sys/module/apparmor", F_OK) == 0) info.add_security_options("name=apparmor");
+  if (parts_.volumes != nullptr) {
+    for (std::string& driver : parts_.volumes->Drivers())
+      info.add_volume_drivers(std::move(driver));
+  }
+  info.set_userns_remap(facts.userns_remap);
+  if (!facts.userns_remap.empty()) info.add_security_options("name=userns");
   info.set_log_driver("json-file");
   GANTRY_RETURN_IF_ERROR(stores.namespaces.List([&info](const record::v1::Namespace& ns) {
     info.add_namespaces(ns.name());
@@ -203,6 +209,18 @@ absl::StatusOr<v1::InfoResponse> SystemService::Info(const CallContext& context)
   info.set_ipv4_forwarding(on("ipv4/ip_forward"));
   info.set_bridge_nf_iptables(on("bridge/bridge-nf-call-iptables"));
   info.set_bridge_nf_ip6tables(on("bridge/bridge-nf-call-ip6tables"));
+  if (parts_.devices != nullptr) {
+    for (const std::string& directory : parts_.devices->directories())
+      info.add_cdi_spec_dirs(directory);
+    oci::cdi::DeviceFiles::Listing listing = parts_.devices->List();
+    for (std::string& name : listing.devices) {
+      v1::InfoResponse::DiscoveredDevice& device = *info.add_discovered_devices();
+      device.set_source("cdi");
+      device.set_id(std::move(name));
+    }
+    for (const std::string& problem : listing.problems)
+      info.add_warnings(absl::StrCat("CDI: ", problem));
+  }
   if (!info.memory_limit()) info.add_warnings("No memory limit support");
   if (!info.swap_limit()) info.add_warnings("No swap limit support");
   if (!info.pids_limit()) info.add_warnings("No pids limit support");

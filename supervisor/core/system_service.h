@@ -18,6 +18,7 @@
 #include "supervisor/core/event_feed.h"
 #include "supervisor/core/event_subjects.h"
 #include "supervisor/core/stores.h"
+#include "supervisor/oci/cdi/device_files.h"
 
 namespace gantry::v1 {
 class DiskUsageRequest;
@@ -50,6 +51,7 @@ struct DaemonFacts {
   std::string address;
   std::string docker_address;
   std::string default_runtime;
+  std::string userns_remap;  // the setting; "": containers have the host's ids
   absl::Time started_at;
 };
 
@@ -66,8 +68,9 @@ class SystemService {
     runtime::RuntimeProbe* runtimes;
     gc::Scheduler* gc;
     DaemonFacts facts;
-    VolumeService* volumes = nullptr;  // null: there are no volumes
-    EventJournal* journal = nullptr;   // null: only the bus is looked back at
+    VolumeService* volumes = nullptr;                // null: there are no volumes
+    EventJournal* journal = nullptr;                 // null: only the bus is looked back at
+    const oci::cdi::DeviceFiles* devices = nullptr;  // null: no files describe devices
   };
   explicit SystemService(Parts parts) : parts_(std::move(parts)) {}
 

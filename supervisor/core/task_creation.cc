@@ -7,6 +7,7 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "glog/logging.h"
@@ -66,6 +67,14 @@ absl::StatusOr<ChosenRuntime> ChooseRuntime(runtime::RuntimeProbe& probe, const 
   return chosen;
 }
 
+// The spec, with the files whose size is bounded mounted from where the shim puts their copies. As a
+// text: a path behind a quote can be nothing else, and taking a spec apart takes its time.
+std::string WithCopies(const CreateTask& create, const std::string& bundle) {
+  if (create.bounded_bytes == 0) return create.spec_json;
+  return absl::StrReplaceAll(create.spec_json, {{absl::StrCat("\"", create.bounded_directory, "/"),
+                                                 absl::StrCat("\"", bundle, "/files/")}});
+}
+
 // The cgroup is the client's: it makes it, and removes it in the end.
 absl::Status MoveShim(pid_t shim, const std::string& cgroup) {
   const std::string what = absl::StrCat("runtime option shim_cgroup \"", cgroup, "\"");
@@ -120,9 +129,14 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
     request.mutable_resolver()->set_netns(create.netns);
     request.mutable_resolver()->set_file(create.resolver);
   }
+  if (create.bounded_bytes > 0) {
+    request.mutable_bounded_files()->set_directory(create.bounded_directory);
+    request.mutable_bounded_files()->set_max_bytes(create.bounded_bytes);
+  }
   request.set_restore_image_path(create.restore_image_path);
 
-  GANTRY_ASSIGN_OR_RETURN(oci::RuntimeSpec spec, oci::RuntimeSpec::Parse(create.spec_json));
+  const std::string spec_json = WithCopies(create, parts.bundles->PathOf(key));
+  GANTRY_ASSIGN_OR_RETURN(oci::RuntimeSpec spec, oci::RuntimeSpec::Parse(spec_json));
   std::vector<std::string> changed = spec.LowerVersion(chosen.info.oci_version_max);
   for (std::string& change : spec.ClampToHost(*parts.host)) changed.push_back(std::move(change));
   for (const std::string& change : changed)
@@ -149,11 +163,10 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
   launch.root_gid = spec.root_gid_on_host();
   launch.created_at = absl::Now();
   // What the client wrote goes to the runtime byte for byte unless something had to be fitted.
+  const bool fitted = !changed.empty() || prebuilt || set_late || spec_json != create.spec_json;
   GANTRY_ASSIGN_OR_RETURN(
       runtime::Bundle bundle,
-      parts.bundles->Create(
-          key, changed.empty() && !prebuilt && !set_late ? create.spec_json : spec.Print(),
-          launch));
+      parts.bundles->Create(key, fitted ? spec.Print() : create.spec_json, launch));
   absl::Cleanup remove_bundle = [&parts, &key, &left_behind] {
     if (left_behind) return;
     if (absl::Status removed = parts.bundles->Remove(key); !removed.ok()) {

@@ -92,6 +92,10 @@ struct CreateTask {
   // With a network: the paths of its namespace and of the file that its resolver is run by.
   std::string netns;
   std::string resolver;
+  // Directory whose files the container may write, and how many bytes they may have together; 0: no
+  // limit (shim.proto, BoundedFiles).
+  std::string bounded_directory;
+  int64_t bounded_bytes = 0;
   shim::v1::Stdio stdio;
   std::string runtime;  // name, absolute path, "io.containerd.runc.v2", or "" for the default
   std::string

@@ -36,14 +36,16 @@ class MountedVolume {
         context_(context),
         name_(name),
         user_(absl::StrCat("content of ", next_.fetch_add(1))),
-        status_(runs.Mount(context, name, user_)) {}
+        at_(runs.Mount(context, name, user_)) {}
   ~MountedVolume() {
-    if (status_.ok()) runs_.Unmount(context_, name_, user_);
+    if (at_.ok()) runs_.Unmount(context_, name_, user_);
   }
   MountedVolume(const MountedVolume&) = delete;
   MountedVolume& operator=(const MountedVolume&) = delete;
 
-  const absl::Status& status() const { return status_; }
+  const absl::Status& status() const { return at_.status(); }
+  // Where its data is.
+  const std::string& at() const { return *at_; }
 
  private:
   static inline std::atomic<uint64_t> next_ = 0;
@@ -51,7 +53,7 @@ class MountedVolume {
   const CallContext& context_;
   const std::string& name_;
   const std::string user_;
-  const absl::Status status_;
+  const absl::StatusOr<std::string> at_;
 };
 
 absl::StatusOr<UniqueFd> OpenData(const std::string& path) {
@@ -68,7 +70,7 @@ absl::Status VolumeContent::Export(const CallContext& context, const std::string
                           parts_.volumes->HoldExisting(context, name));
   const MountedVolume mounted(*parts_.runs, context, name);
   GANTRY_RETURN_IF_ERROR(mounted.status());
-  GANTRY_ASSIGN_OR_RETURN(UniqueFd data, OpenData(held.data_directory));
+  GANTRY_ASSIGN_OR_RETURN(UniqueFd data, OpenData(mounted.at()));
   TarWriter tar(out);
   TreeWriter tree(tar, {.cancel = context.cancel, .one_file_system = true});
   GANTRY_RETURN_IF_ERROR(tree.AddChildren(std::move(data), ""));
@@ -92,13 +94,13 @@ absl::Status VolumeContent::Import(const CallContext& context, const std::string
   };
   // One file system, and nobody else's copy under way.
   const volume::VolumeKey key = {context.ns, name};
-  if (!parts_.local->IsMounted(key)) {
+  if (!held.data_directory.empty() && !parts_.local->IsMounted(key)) {
     GANTRY_ASSIGN_OR_RETURN(
         const bool was_empty,
         volume::FillVolumeWith(parts_.local->Directory(key), unpack, /*sync=*/true));
     if (was_empty) return absl::OkStatus();
   }
-  return unpack(held.data_directory);
+  return unpack(mounted.at());
 }
 
 absl::StatusOr<v1::CloneVolumeResponse> VolumeContent::Clone(
@@ -118,7 +120,7 @@ absl::StatusOr<v1::CloneVolumeResponse> VolumeContent::Clone(
                        absl::FormatTime("%Y%m%dT%H%M%E3SZ", absl::Now(), absl::UTCTimeZone())));
     }
   }
-  GANTRY_ASSIGN_OR_RETURN(const UniqueFd source, OpenData(held.data_directory));
+  GANTRY_ASSIGN_OR_RETURN(const UniqueFd source, OpenData(mounted.at()));
   GANTRY_ASSIGN_OR_RETURN(
       v1::CreateVolumeResponse created,
       parts_.volumes->CreateFilled(context, made, [&](const std::string& directory) {

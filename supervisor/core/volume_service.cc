@@ -19,6 +19,7 @@
 #include "supervisor/core/filters.h"
 #include "supervisor/core/proto_time.h"
 #include "supervisor/volume/options.h"
+#include "supervisor/volume/plugin_driver.h"
 
 namespace gantry::core {
 namespace {
@@ -39,6 +40,8 @@ std::string RandomVolumeName() {
 }
 
 VolumeKey KeyOf(const StoredVolume& volume) { return {volume.ns, volume.record.name()}; }
+
+bool IsOfPlugin(const StoredVolume& volume) { return volume.record.driver() != kLocal; }
 
 bool IsAnonymous(const StoredVolume& volume) {
   return volume.record.labels().contains(kAnonymousVolumeLabel);
@@ -101,7 +104,7 @@ v1::Volume VolumeService::ViewOf(const StoredVolume& volume) const {
   v1::Volume view;
   view.set_name(volume.record.name());
   view.set_driver(volume.record.driver());
-  view.set_mountpoint(parts_.local->DataDirectory(KeyOf(volume)));
+  if (!IsOfPlugin(volume)) view.set_mountpoint(parts_.local->DataDirectory(KeyOf(volume)));
   *view.mutable_labels() = volume.record.labels();
   *view.mutable_options() = volume.record.options();
   *view.mutable_created_at() = volume.record.created_at();
@@ -145,10 +148,11 @@ absl::StatusOr<StoredVolume> VolumeService::FindOrMake(const CallContext& contex
                                                  name, "': volume name must be unique"));
   }
   if (!absl::IsNotFound(found.status())) return found.status();
-  if (driver != kLocal) {
+  if (driver != kLocal && parts_.plugins == nullptr) {
     return absl::NotFoundError(absl::StrCat("error looking up volume plugin ", driver,
                                             ": plugin \"", driver, "\" not found"));
   }
+  if (driver != kLocal) return MakeOfPlugin(context, request, name, kept, going);
   return MakeInTurn(context, request, name, kept, going, /*fill=*/nullptr);
 }
 
@@ -166,7 +170,9 @@ absl::StatusOr<StoredVolume> VolumeService::MakeInTurn(
   fresh.record.set_anonymous(IsAnonymous(fresh));
   fresh.record.set_going(going);
   SetTimestamp(parts_.clock->Now(), fresh.record.mutable_created_at());
-  GANTRY_RETURN_IF_ERROR(parts_.local->Make(KeyOf(fresh), kept));
+  GANTRY_RETURN_IF_ERROR(parts_.local->Make(
+      KeyOf(fresh), kept,
+      volume::SizeOf(volume::Options(request.options().begin(), request.options().end()))));
   absl::StatusOr<StoredVolume> made = StoredVolume();
   if (fill) {
     const absl::Status filled = fill(parts_.local->Directory(KeyOf(fresh)));
@@ -227,9 +233,13 @@ VolumeService::Held VolumeService::HoldInTurn(const StoredVolume& volume) {
   Key key(volume.ns, volume.record.name());
   Held held;
   held.name = volume.record.name();
-  held.data_directory = parts_.local->DataDirectory(KeyOf(volume));
-  held.is_mount = volume::IsMounted(
-      volume::Options(volume.record.options().begin(), volume.record.options().end()));
+  held.driver = volume.record.driver();
+  const bool plugin = IsOfPlugin(volume);
+  if (!plugin) held.data_directory = parts_.local->DataDirectory(KeyOf(volume));
+  const volume::Options options(volume.record.options().begin(), volume.record.options().end());
+  held.is_mount = plugin || volume::IsMounted(options);
+  held.limited = !plugin && volume::SizeOf(options) > 0;
+  held.maps_ids = !plugin && volume::MapsIds(options);
   {
     absl::MutexLock lock(&mu_);
     ++held_[key];
@@ -274,6 +284,11 @@ absl::StatusOr<v1::RenameVolumeResponse> VolumeService::Rename(
   GANTRY_ASSIGN_OR_RETURN(const StoredVolume found,
                           parts_.store->Find({context.ns, ""}, request.name()));
   GANTRY_RETURN_IF_ERROR(CheckUnused(context, "rename", request.name()));
+  if (IsOfPlugin(found)) {
+    return FieldError(
+        "name", absl::StrCat("volume ", request.name(), " is of the driver ", found.record.driver(),
+                             ", whose protocol knows no renaming"));
+  }
   if (parts_.store->Find({context.ns, ""}, request.new_name()).ok()) {
     return absl::AlreadyExistsError(
         absl::StrCat("volume with name ", request.new_name(), " already exists"));
@@ -308,22 +323,25 @@ absl::StatusOr<v1::ListVolumesResponse> VolumeService::List(const CallContext& c
   GANTRY_ASSIGN_OR_RETURN(const std::vector<StoredVolume> stored, parts_.store->List(context.ns));
   GANTRY_ASSIGN_OR_RETURN(const Users users, UsersOf(context));
   v1::ListVolumesResponse response;
+  const auto fits = [&](const StoredVolume& one) {
+    return filters.Any("driver", [&](const std::string& v) { return v == one.record.driver(); }) &&
+           filters.Any(
+               "name",
+               [&](const std::string& v) { return absl::StrContains(one.record.name(), v); }) &&
+           (!dangling.has_value() || *dangling == (users.count(one.record.name()) == 0)) &&
+           filters.LabelsMatch(one.record.labels());
+  };
   for (const StoredVolume& one : stored) {
     const auto used = users.find(one.record.name());
-    const bool fits =
-        filters.Any("driver", [&](const std::string& v) { return v == one.record.driver(); }) &&
-        filters.Any(
-            "name",
-            [&](const std::string& v) { return absl::StrContains(one.record.name(), v); }) &&
-        (!dangling.has_value() || *dangling == (used == users.end())) &&
-        filters.LabelsMatch(one.record.labels());
-    if (!fits) continue;
+    if (!fits(one)) continue;
     v1::Volume& view = *response.add_volumes() = ViewOf(one);
     if (used != users.end()) {
       for (const std::string& id : used->second) view.add_container_ids(id);
     }
-    if (request.size()) view.set_size_bytes(parts_.local->SizeBytes(KeyOf(one)).value_or(-1));
+    if (request.size() && !IsOfPlugin(one))
+      view.set_size_bytes(parts_.local->SizeBytes(KeyOf(one)).value_or(-1));
   }
+  AddOfPlugins(context, stored, response, fits);
   return response;
 }
 
@@ -338,7 +356,17 @@ absl::StatusOr<v1::InspectVolumeResponse> VolumeService::Inspect(
   if (used != users.end()) {
     for (const std::string& id : used->second) view.add_container_ids(id);
   }
-  if (request.size()) view.set_size_bytes(parts_.local->SizeBytes(KeyOf(found)).value_or(-1));
+  if (IsOfPlugin(found)) {
+    if (parts_.plugins == nullptr)
+      return absl::NotFoundError(absl::StrCat("plugin \"", view.driver(), "\" not found"));
+    GANTRY_ASSIGN_OR_RETURN(const volume::PluginVolume theirs,
+                            parts_.plugins->Get(context.cancel, view.driver(), view.name()));
+    view.set_mountpoint(theirs.mountpoint);
+    view.mutable_status()->insert(theirs.status.begin(), theirs.status.end());
+    view.set_scope(parts_.plugins->Scope(context.cancel, view.driver()).value_or("local"));
+  } else if (request.size()) {
+    view.set_size_bytes(parts_.local->SizeBytes(KeyOf(found)).value_or(-1));
+  }
   return response;
 }
 
@@ -353,9 +381,11 @@ absl::Status VolumeService::CheckUnused(const CallContext& context, absl::string
   return absl::OkStatus();
 }
 
-absl::Status VolumeService::RemoveInTurn(const CallContext& context, const std::string& name) {
+absl::Status VolumeService::RemoveInTurn(const CallContext& context, const std::string& name,
+                                         bool force) {
   GANTRY_ASSIGN_OR_RETURN(const StoredVolume found, parts_.store->Find({context.ns, ""}, name));
   GANTRY_RETURN_IF_ERROR(CheckUnused(context, "remove", name));
+  if (IsOfPlugin(found)) return RemoveOfPlugin(context, found, force);
   if (parts_.local->IsMounted(KeyOf(found))) {
     return absl::FailedPreconditionError(
         absl::StrCat("remove ", name, ": volume has active mounts"));
@@ -380,7 +410,7 @@ absl::Status VolumeService::RemoveInTurn(const CallContext& context, const std::
 absl::StatusOr<v1::RemoveVolumeResponse> VolumeService::Remove(
     const CallContext& context, const v1::RemoveVolumeRequest& request) {
   const Turn turn(*this, {context.ns, request.name()});
-  const absl::Status removed = RemoveInTurn(context, request.name());
+  const absl::Status removed = RemoveInTurn(context, request.name(), request.force());
   if (!removed.ok() && !(request.force() && absl::IsNotFound(removed))) return removed;
   return v1::RemoveVolumeResponse();
 }

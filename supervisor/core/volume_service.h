@@ -29,6 +29,10 @@
 #include "supervisor/metadata/volume_store.h"
 #include "supervisor/volume/local_driver.h"
 
+namespace gantry::volume {
+class PluginDrivers;
+}
+
 namespace gantry::core {
 
 class ContainerRecords;
@@ -62,7 +66,8 @@ class VolumeService {
     volume::LocalDriver* local;
     ContainerRecords* containers;
     const Clock* clock;
-    EventBus* events = nullptr;  // null: nothing is published
+    EventBus* events = nullptr;                // null: nothing is published
+    volume::PluginDrivers* plugins = nullptr;  // null: there is the local driver alone
   };
   explicit VolumeService(const Parts& parts) : parts_(parts) {}
 
@@ -88,8 +93,11 @@ class VolumeService {
   // Makes the volume if it is not there, and holds it for a container that is being created.
   struct Held {
     std::string name;
-    std::string data_directory;
-    bool is_mount = false;  // its data is there while it is mounted only
+    std::string driver;
+    std::string data_directory;  // "": its driver says where it is once it is mounted
+    bool is_mount = false;       // its data is there while it is mounted only
+    bool maps_ids = false;       // its files can be shown by other ids
+    bool limited = false;        // it has a size
     VolumeHold hold;
   };
   // `kept`: what is made survives a power cut. An anonymous volume that is made goes at the next
@@ -127,6 +135,9 @@ class VolumeService {
     return parts_.local->DataDirectory({ns, name});
   }
 
+  // "local", and the drivers that can be found.
+  std::vector<std::string> Drivers() const;
+
   // Publishes one of docker's volume events.
   void Publish(const CallContext& context, absl::string_view action, const std::string& name,
                Event::Attributes attributes);
@@ -153,8 +164,20 @@ class VolumeService {
   absl::Status CheckUnused(const CallContext& context, absl::string_view doing,
                            const std::string& name);
   Held HoldInTurn(const metadata::StoredVolume& volume);
-  // In its turn. kFailedPrecondition: it is held or used.
-  absl::Status RemoveInTurn(const CallContext& context, const std::string& name);
+  // In its turn. kFailedPrecondition: it is held or used. `force`: also if its driver is gone.
+  absl::Status RemoveInTurn(const CallContext& context, const std::string& name,
+                            bool force = false);
+  absl::Status RemoveOfPlugin(const CallContext& context, const metadata::StoredVolume& volume,
+                              bool force);
+  absl::StatusOr<metadata::StoredVolume> MakeOfPlugin(const CallContext& context,
+                                                      const v1::CreateVolumeRequest& request,
+                                                      const std::string& name, bool kept,
+                                                      bool going);
+  // What drivers know of their volumes, those included that were made for others. What does not
+  // answer is a warning.
+  void AddOfPlugins(const CallContext& context, const std::vector<metadata::StoredVolume>& stored,
+                    v1::ListVolumesResponse& response,
+                    const std::function<bool(const metadata::StoredVolume&)>& fits);
   bool IsHeld(const Key& key);
   v1::Volume ViewOf(const metadata::StoredVolume& volume) const;
   void LetGo(const Key& key);

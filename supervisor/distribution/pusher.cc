@@ -150,7 +150,7 @@ class Pusher::Session {
   absl::Status FetchMissing(const content::Descriptor& descriptor, const content::Labels& labels);
   absl::StatusOr<int64_t> Continued(std::string& location, const content::Descriptor& descriptor);
   absl::StatusOr<std::string> Begin(const content::Descriptor& descriptor,
-                                    const content::Labels& labels, bool& mounted);
+                                    const content::Labels& labels, std::string& mounted_from);
   absl::Status Upload(const content::Descriptor& descriptor, content::BlobReader& reader,
                       std::string location, int64_t offset, const UploadNote& note);
   absl::Status Manifest(const Document& document, const std::string& object);
@@ -278,11 +278,13 @@ absl::StatusOr<content::Descriptor> Pusher::Session::Narrow(const content::Descr
   return made;
 }
 
-// Starts an upload; the Location to send to, or nothing when the blob was mounted.
+// Starts an upload; the Location to send to. Or the blob was mounted: then `mounted_from` is the
+// repository that has it.
 absl::StatusOr<std::string> Pusher::Session::Begin(const content::Descriptor& descriptor,
-                                                   const content::Labels& labels, bool& mounted) {
+                                                   const content::Labels& labels,
+                                                   std::string& mounted_from) {
   std::string path = absl::StrCat("/", ref_.path(), "/blobs/uploads/");
-  mounted = false;
+  mounted_from.clear();
   auto sources = labels.find(absl::StrCat("containerd.io/distribution.source.", ref_.domain()));
   if (sources != labels.end()) {
     int tried = 0;
@@ -300,7 +302,7 @@ absl::StatusOr<std::string> Pusher::Session::Begin(const content::Descriptor& de
         break;  // no right there, or no mounts here: upload
       }
       if (response->status == 201) {
-        mounted = true;
+        mounted_from = std::string(source);
         return std::string();
       }
       if (response->status == 202 && !response->location.empty()) return response->location;
@@ -413,8 +415,8 @@ absl::Status Pusher::Session::Upload(const content::Descriptor& descriptor,
       return state.status();
     }
     // The session is lost: from the beginning.
-    bool mounted = false;
-    GANTRY_ASSIGN_OR_RETURN(location, Begin(descriptor, {}, mounted));
+    std::string mounted_from;
+    GANTRY_ASSIGN_OR_RETURN(location, Begin(descriptor, {}, mounted_from));
     note.Write(location);
     offset = 0;
     in_chunks = options_.chunk_bytes > 0;
@@ -459,14 +461,14 @@ absl::Status Pusher::Session::Blob(const content::Descriptor& descriptor) {
       location.clear();
     }
   }
-  bool mounted = false;
+  std::string mounted_from;
   if (location.empty()) {
-    GANTRY_ASSIGN_OR_RETURN(location, Begin(descriptor, info->labels, mounted));
-    if (!mounted) note.Write(location);
+    GANTRY_ASSIGN_OR_RETURN(location, Begin(descriptor, info->labels, mounted_from));
+    if (mounted_from.empty()) note.Write(location);
   }
-  if (mounted) {
+  if (!mounted_from.empty()) {
     mounted_ += descriptor.size_bytes;
-    Tell(descriptor, Progress::State::kMounted, descriptor.size_bytes);
+    Tell(descriptor, Progress::State::kMounted, descriptor.size_bytes, mounted_from);
     return absl::OkStatus();
   }
   if (!here) GANTRY_RETURN_IF_ERROR(FetchMissing(descriptor, info->labels));

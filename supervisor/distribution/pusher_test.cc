@@ -1,9 +1,12 @@
 #include "supervisor/distribution/pusher.h"
 
 #include <filesystem>
+#include <set>
+#include <string>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -80,9 +83,16 @@ TEST_F(PusherTest, WhatIsThereIsNotSentAgain) {
 TEST_F(PusherTest, BlobsOfASiblingRepositoryAreMounted) {
   std::string layer = Noise(1 << 20, 3);
   content::Descriptor image = Make(layer);
+  absl::Mutex mu;
+  std::set<std::string> from;
+  push.progress = [&](const Progress& step) {
+    absl::MutexLock lock(&mu);
+    if (step.state == Progress::State::kMounted) from.insert(step.detail);
+  };
   // The blobs came from `source`, so that is where they can be mounted.
   absl::StatusOr<PushedImage> pushed = Push(source, "other/app:v1", image);
   ASSERT_TRUE(pushed.ok()) << pushed.status();
+  EXPECT_EQ(from, std::set<std::string>{"src/app"});
   EXPECT_EQ(pushed->sent_bytes, 0);
   EXPECT_GT(pushed->mounted_bytes, 1 << 20);
   EXPECT_TRUE(source.HasBlob("other/app", content::Digest::Sha256Of(layer)));

@@ -265,6 +265,31 @@ absl::StatusOr<std::vector<std::string>> Resolver::ListRepositories(const std::s
   return ListPages(*client_, hosts.back(), request, "repositories", memo_context);
 }
 
+absl::StatusOr<std::vector<FoundRepository>> Resolver::SearchCatalog(const std::string& domain,
+                                                                     const std::string& term,
+                                                                     int limit,
+                                                                     const std::string& origin,
+                                                                     const CallContext& context) {
+  const absl::StatusOr<std::vector<std::string>> names = ListRepositories(domain, context);
+  if (absl::IsNotFound(names.status()) || absl::IsUnimplemented(names.status()) ||
+      absl::IsFailedPrecondition(names.status())) {
+    return absl::UnimplementedError(
+        absl::StrCat("registry ", origin,
+                     " has no search (/v1/search) and no list of its repositories "
+                     "(/v2/_catalog): name an image and pull it"));
+  }
+  GANTRY_RETURN_IF_ERROR(names.status());
+  const std::string wanted = absl::AsciiStrToLower(term);
+  std::vector<FoundRepository> found;
+  for (const std::string& name : *names) {
+    if (static_cast<int>(found.size()) >= limit) break;
+    if (!absl::StrContains(name, wanted)) continue;
+    FoundRepository& one = found.emplace_back();
+    one.name = name;
+  }
+  return found;
+}
+
 absl::StatusOr<std::vector<FoundRepository>> Resolver::Search(const std::string& domain,
                                                               const std::string& term, int limit,
                                                               const CallContext& context) {
@@ -285,10 +310,8 @@ absl::StatusOr<std::vector<FoundRepository>> Resolver::Search(const std::string&
   request.query = {{"q", term}, {"n", absl::StrCat(limit)}};
   request.headers = {{"Accept", "application/json"}};
   const absl::StatusOr<RegistryResponse> response = client_->Send(host, request, context);
-  if (absl::IsNotFound(response.status())) {
-    return absl::UnimplementedError(
-        absl::StrCat("registry ", host.origin(), ": it has no search; only few registries do"));
-  }
+  if (absl::IsNotFound(response.status()))
+    return SearchCatalog(any.domain(), term, limit, host.origin(), context);
   GANTRY_RETURN_IF_ERROR(response.status());
   const std::string what = absl::StrCat("registry ", host.origin(), ": its search");
   const absl::StatusOr<nlohmann::json> page = oci::ParseJson(response->body, what);

@@ -60,8 +60,8 @@ class Resolver {
                                                             const CallContext& context);
 
   // Asks the registry's search, /v1/search, which Docker Hub has and few others do; at most `limit`
-  // results of its first page. kUnimplemented: the registry has no search. kDataLoss: its answer is
-  // not one.
+  // results of its first page. Of a registry without it, the repositories whose names contain the
+  // term. kUnimplemented: the registry has neither. kDataLoss: its answer is not one.
   absl::StatusOr<std::vector<FoundRepository>> Search(const std::string& domain,
                                                       const std::string& term, int limit,
                                                       const CallContext& context);
@@ -93,6 +93,10 @@ class Resolver {
   HttpClient& http() const { return *client_->options().http; }
 
  private:
+  absl::StatusOr<std::vector<FoundRepository>> SearchCatalog(const std::string& domain,
+                                                             const std::string& term, int limit,
+                                                             const std::string& origin,
+                                                             const CallContext& context);
   RegistryClient* const client_;
 };
 

@@ -272,6 +272,30 @@ absl::StatusOr<StoredNetns> NetworkStore::AddNetns(
   return added;
 }
 
+absl::StatusOr<StoredNetns> NetworkStore::ChangeNetns(
+    absl::string_view ns, absl::string_view container_id,
+    const std::function<absl::Status(const std::vector<StoredNetns>& all,
+                                     record::v1::NetworkNamespace& changed)>& decide) {
+  StoredNetns changed;
+  changed.ns = std::string(ns);
+  GANTRY_RETURN_IF_ERROR(db_.Run(
+      [&](Transaction& tx) -> absl::Status {
+        GANTRY_RETURN_IF_ERROR(tx.GetForUpdate(Family::kMeta, kChoice).status());
+        const std::string key = MakeKey(ns, container_id);
+        GANTRY_ASSIGN_OR_RETURN(const auto present,
+                                tx.GetForUpdate(Family::kNetworkNamespaces, key));
+        if (!present.has_value() || !changed.record.ParseFromString(*present)) {
+          return absl::NotFoundError(
+              absl::StrCat("container ", container_id, " has no network namespace"));
+        }
+        GANTRY_ASSIGN_OR_RETURN(const std::vector<StoredNetns> all, ScanNetns(tx));
+        GANTRY_RETURN_IF_ERROR(decide(all, changed.record));
+        return tx.Put(Family::kNetworkNamespaces, key, changed.record.SerializeAsString());
+      },
+      Durability::kBuffered));
+  return changed;
+}
+
 absl::Status NetworkStore::UpdateNetns(const StoredNetns& netns) {
   return db_.Run(
       [&](Transaction& tx) -> absl::Status {

@@ -95,6 +95,14 @@ class NetworkStore {
       absl::string_view ns, record::v1::NetworkNamespace netns,
       const std::function<absl::Status(const std::vector<StoredNetns>& all,
                                        record::v1::NetworkNamespace& made)>& decide);
+  // Changes the record of a namespace that a container has. `decide` is given those of all
+  // containers and the record as it is, and is called again when another change came between.
+  //   kNotFound  the container has none
+  //   what `decide` returned
+  absl::StatusOr<StoredNetns> ChangeNetns(
+      absl::string_view ns, absl::string_view container_id,
+      const std::function<absl::Status(const std::vector<StoredNetns>& all,
+                                       record::v1::NetworkNamespace& changed)>& decide);
   // kNotFound: it is gone.
   absl::Status UpdateNetns(const StoredNetns& netns);
   absl::Status RemoveNetns(const StoredNetns& netns);

@@ -63,21 +63,49 @@ absl::StatusOr<StoredVolume> VolumeStore::Create(const Scope& scope, record::v1:
   return StoredVolume{scope.ns, std::move(record)};
 }
 
-absl::Status VolumeStore::SetGoing(const Scope& scope, absl::string_view name, bool going) {
+absl::Status VolumeStore::Change(const Scope& scope, absl::string_view name, Durability durability,
+                                 const std::function<void(record::v1::Volume&)>& change) {
   GANTRY_RETURN_IF_ERROR(scope.Validate());
   GANTRY_RETURN_IF_ERROR(ValidateName("volume name", name));
   const std::string key = MakeKey(scope.ns, name);
-  // Not synced: the write of the container's record, which follows or went before, is what counts.
   return db_.Run(
       [&](Transaction& tx) -> absl::Status {
         GANTRY_ASSIGN_OR_RETURN(std::optional<record::v1::Volume> there,
                                 kStore.GetForUpdate(tx, key));
         if (!there.has_value()) return NoSuchVolume(name);
-        there->set_going(going);
+        change(*there);
         tx.NoteEssential();
         return kStore.Put(tx, key, *there);
       },
-      Durability::kBuffered);
+      durability);
+}
+
+absl::Status VolumeStore::SetGoing(const Scope& scope, absl::string_view name, bool going) {
+  // Not synced: the write of the container's record, which follows or went before, is what counts.
+  return Change(scope, name, Durability::kBuffered,
+                [going](record::v1::Volume& volume) { volume.set_going(going); });
+}
+
+absl::Status VolumeStore::AddMount(const Scope& scope, absl::string_view name,
+                                   const record::v1::VolumeMount& mount) {
+  return Change(scope, name, Durability::kSynced, [&mount](record::v1::Volume& volume) {
+    // Attempts that failed one after the other leave one note.
+    for (const record::v1::VolumeMount& one : volume.mounts()) {
+      if (one.id() == mount.id()) return;
+    }
+    *volume.add_mounts() = mount;
+  });
+}
+
+absl::Status VolumeStore::RemoveMount(const Scope& scope, absl::string_view name,
+                                      absl::string_view id) {
+  // What a power cut brings back is unmounted once more.
+  return Change(scope, name, Durability::kBuffered, [id](record::v1::Volume& volume) {
+    auto& mounts = *volume.mutable_mounts();
+    for (int i = mounts.size() - 1; i >= 0; --i) {
+      if (mounts.Get(i).id() == id) mounts.DeleteSubrange(i, 1);
+    }
+  });
 }
 
 absl::Status VolumeStore::Rename(const Scope& scope, absl::string_view name,

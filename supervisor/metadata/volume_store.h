@@ -4,6 +4,7 @@
 #ifndef GANTRY_SUPERVISOR_METADATA_VOLUME_STORE_H_
 #define GANTRY_SUPERVISOR_METADATA_VOLUME_STORE_H_
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -41,6 +42,12 @@ class VolumeStore {
   // Whether it goes at the next start unless a container uses it then. kNotFound.
   absl::Status SetGoing(const Scope& scope, absl::string_view name, bool going);
 
+  // A mount by a driver, noted before the driver is asked. Synced. kNotFound.
+  absl::Status AddMount(const Scope& scope, absl::string_view name,
+                        const record::v1::VolumeMount& mount);
+  // The driver was told to unmount. OK if it is not noted. kNotFound.
+  absl::Status RemoveMount(const Scope& scope, absl::string_view name, absl::string_view id);
+
   // kNotFound; kAlreadyExists: the new name.
   absl::Status Rename(const Scope& scope, absl::string_view name, absl::string_view new_name);
 
@@ -48,6 +55,9 @@ class VolumeStore {
   absl::Status Delete(const Scope& scope, absl::string_view name);
 
  private:
+  absl::Status Change(const Scope& scope, absl::string_view name, Durability durability,
+                      const std::function<void(record::v1::Volume&)>& change);
+
   Database& db_;
 };
 

@@ -182,6 +182,10 @@ std::string Firewall::Everything() const {
     for (const SetElement& element : PortElements(port))
       absl::StrAppend(&text, element.Command("add", table_));
   }
+  for (const auto& [devices, link] : links_) {
+    for (const SetElement& element : ElementsOf(link, bridge_family_))
+      absl::StrAppend(&text, element.Command("add", table_));
+  }
   return text;
 }
 
@@ -224,9 +228,11 @@ absl::Status Firewall::DeleteElements(const std::vector<SetElement>& elements) {
 
 absl::Status Firewall::Replace(const std::vector<FirewallNetwork>& networks,
                                const std::vector<PublishedPort>& ports,
-                               const std::vector<BridgePort>& bridge_ports) {
+                               const std::vector<BridgePort>& bridge_ports,
+                               const std::vector<BridgeLink>& links) {
   for (const FirewallNetwork& network : networks) GANTRY_RETURN_IF_ERROR(CheckNetwork(network));
   for (const BridgePort& port : bridge_ports) GANTRY_RETURN_IF_ERROR(CheckDevice(port.device));
+  for (const BridgeLink& link : links) GANTRY_RETURN_IF_ERROR(CheckLink(link));
   GANTRY_RETURN_IF_ERROR(CheckPorts(ports));
   absl::MutexLock lock(&mu_);
   // Host rules that drop are respected: a packet passes only when every program lets it.
@@ -252,7 +258,9 @@ absl::Status Firewall::Replace(const std::vector<FirewallNetwork>& networks,
   networks_.clear();
   ports_.clear();
   bridge_ports_.clear();
+  links_.clear();
   for (const BridgePort& port : bridge_ports) bridge_ports_[port.device] = port;
+  for (const BridgeLink& link : links) links_[{link.from.device, link.to.device}] = link;
   for (const FirewallNetwork& network : networks) networks_[network.bridge] = network;
   for (const PublishedPort& port : ports) ports_.emplace(ElementOf(port).Place(), port);
   return WriteEverything();
@@ -325,8 +333,10 @@ absl::Status Firewall::Publish(const std::vector<PublishedPort>& ports) {
   return added;
 }
 
-absl::Status Firewall::Join(const BridgePort& port, const std::vector<PublishedPort>& published) {
+absl::Status Firewall::Join(const BridgePort& port, const std::vector<PublishedPort>& published,
+                            const std::vector<BridgeLink>& links) {
   GANTRY_RETURN_IF_ERROR(CheckDevice(port.device));
+  for (const BridgeLink& link : links) GANTRY_RETURN_IF_ERROR(CheckLink(link));
   GANTRY_RETURN_IF_ERROR(CheckPorts(published));
   absl::MutexLock lock(&mu_);
   if (!bridge_ports_.emplace(port.device, port).second)
@@ -334,9 +344,18 @@ absl::Status Firewall::Join(const BridgePort& port, const std::vector<PublishedP
   std::vector<SetElement> elements = PortElements(port);
   std::vector<std::string> places;
   absl::Status added = Note(published, places, elements);
+  std::vector<std::pair<std::string, std::string>> linked;
+  for (const BridgeLink& link : links) {
+    const auto devices = std::make_pair(link.from.device, link.to.device);
+    if (!links_.emplace(devices, link).second) continue;
+    linked.push_back(devices);
+    for (SetElement& element : ElementsOf(link, bridge_family_))
+      elements.push_back(std::move(element));
+  }
   if (added.ok()) added = AddElements(elements);
   if (!added.ok()) {
     for (const std::string& place : places) ports_.erase(place);
+    for (const auto& devices : linked) links_.erase(devices);
     bridge_ports_.erase(port.device);
   }
   return added;
@@ -360,6 +379,20 @@ absl::Status Firewall::Leave(absl::string_view device,
     for (SetElement& element : PortElements(found->second)) elements.push_back(std::move(element));
     bridge_ports_.erase(found);
   }
+  // Two containers that are linked to each other share some elements.
+  std::map<std::string, SetElement> of_links;
+  for (auto it = links_.begin(); it != links_.end();) {
+    if (it->first.first != device && it->first.second != device) {
+      ++it;
+      continue;
+    }
+    for (SetElement& element : ElementsOf(it->second, bridge_family_)) {
+      std::string place = element.Place();
+      of_links.emplace(std::move(place), std::move(element));
+    }
+    it = links_.erase(it);
+  }
+  for (auto& [place, element] : of_links) elements.push_back(std::move(element));
   return DeleteElements(elements);
 }
 
@@ -397,6 +430,7 @@ absl::Status Firewall::Remove() {
   networks_.clear();
   ports_.clear();
   bridge_ports_.clear();
+  links_.clear();
   return Run(
       absl::StrCat("add table inet $table\ndelete table inet $table\n",
                    bridge_family_ ? "add table bridge $table\ndelete table bridge $table" : ""),

@@ -60,7 +60,8 @@ class Firewall {
   // The whole table, as it should be: at the start. Connections that are open go on. Idempotent.
   absl::Status Replace(const std::vector<FirewallNetwork>& networks,
                        const std::vector<PublishedPort>& ports,
-                       const std::vector<BridgePort>& bridge_ports = {});
+                       const std::vector<BridgePort>& bridge_ports = {},
+                       const std::vector<BridgeLink>& links = {});
 
   // kAlreadyExists: a network with this bridge, or this host port, is there already.
   // kInvalidArgument: a device's name that no rule can hold.
@@ -71,10 +72,12 @@ class Firewall {
   absl::Status RemoveNetwork(const FirewallNetwork& network);
   absl::Status Unpublish(const std::vector<PublishedPort>& ports);
 
-  // A container joins a network, with its published ports, in one transaction; before its device is
-  // in the bridge. Errors: as Publish().
-  absl::Status Join(const BridgePort& port, const std::vector<PublishedPort>& published);
-  // What Join() did, backwards; OK also for what is not there.
+  // A container joins a network, with its published ports and the links that it is one end of, in
+  // one transaction; before its device is in the bridge. A link that is there already stays. Errors:
+  // as Publish().
+  absl::Status Join(const BridgePort& port, const std::vector<PublishedPort>& published,
+                    const std::vector<BridgeLink>& links = {});
+  // What Join() did, backwards, with all links of the device; OK also for what is not there.
   absl::Status Leave(absl::string_view device, const std::vector<PublishedPort>& published);
 
   // Writes everything that was added and not removed once more.
@@ -141,6 +144,8 @@ class Firewall {
   std::map<std::string, FirewallNetwork> networks_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, PublishedPort> ports_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, BridgePort> bridge_ports_ ABSL_GUARDED_BY(mu_);  // by device
+  // By the devices of its two ends.
+  std::map<std::pair<std::string, std::string>, BridgeLink> links_ ABSL_GUARDED_BY(mu_);
   bool bridge_family_ ABSL_GUARDED_BY(mu_) = true;  // the kernel filters frames of bridges
 };
 

@@ -39,6 +39,8 @@ table inet $table {
   map ports6_at { type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }
   set open4 { type ipv4_addr . inet_proto . inet_service; }
   set open6 { type ipv6_addr . inet_proto . inet_service; }
+  set linked4 { type ipv4_addr . ipv4_addr . inet_proto . inet_service; }
+  set linked6 { type ipv6_addr . ipv6_addr . inet_proto . inet_service; }
 
   chain from_outside {
     type filter hook prerouting priority mangle; policy accept;
@@ -82,6 +84,10 @@ table inet $table {
 // each other by the host; where the kernel passes bridged packets through the rules for routed ones
 // (br_netfilter), such a packet goes from port to port, so that only the MAC it was sent to tells
 // it from others. A router's advertisement or redirect would take over a neighbour's routes.
+//
+// Of those that are kept apart a linked pair meets all the same (linked_macs, links), to find each
+// other and by the ports of the one that the other is linked to; what comes back is known by its
+// source port, because frames of a bridge have no connections. Fragments without a port are lost.
 constexpr char kBridgeTable[] = R"(
 add table bridge $table
 delete table bridge $table
@@ -93,6 +99,10 @@ table bridge $table {
   set targets6 { typeof iifname . @th,64,128; }
   set apart { type ifname; }
   set gateways { type ifname . ether_addr; }
+  set linked_macs { type ifname . ether_addr; }
+  set links { type ifname . ifname; }
+  set links_to { type ifname . ifname . inet_proto . inet_service; }
+  set links_from { type ifname . ifname . inet_proto . inet_service; }
 
   chain from_container {
     type filter hook prerouting priority -300; policy accept;
@@ -101,6 +111,7 @@ table bridge $table {
   }
   chain separate {
     ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 return
+    iifname . ether daddr @linked_macs return
     iifname . ether daddr != @gateways drop
   }
   chain sources {
@@ -127,7 +138,15 @@ table bridge $table {
   }
   chain between {
     type filter hook forward priority -300; policy accept;
-    ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 iifname @apart oifname @apart drop
+    iifname @apart oifname @apart goto linked
+  }
+  chain linked {
+    iifname . oifname != @links drop
+    ether type arp accept
+    icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
+    iifname . oifname . meta l4proto . th dport @links_to accept
+    iifname . oifname . meta l4proto . th sport @links_from accept
+    drop
   }
 }
 )";
@@ -148,7 +167,13 @@ std::vector<std::string> RulesTo(const FirewallNetwork& network) {
   std::vector<std::string> rules = {"ct state established,related accept"};
   // From one port of the bridge to another, where the kernel lets bridged packets through here, or
   // by the host's hand.
-  if (network.between) rules.push_back(absl::StrCat("iifname \"", network.bridge, "\" accept"));
+  const std::string from_here = absl::StrCat("iifname \"", network.bridge, "\" ");
+  if (network.between) {
+    rules.push_back(from_here + "accept");
+  } else {
+    rules.push_back(from_here + "ip saddr . ip daddr . meta l4proto . th dport @linked4 accept");
+    rules.push_back(from_here + "ip6 saddr . ip6 daddr . meta l4proto . th dport @linked6 accept");
+  }
   // What a published port sent here, also for neighbours that may not reach each other otherwise.
   if (!network.internal) rules.push_back("ct status dnat accept");
   for (const Family family : {Family::kIpv4, Family::kIpv6}) {
@@ -226,6 +251,11 @@ absl::Status CheckDevice(absl::string_view name) {
   if (plain) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("\"", name, "\" cannot name a device: 1 to 15 letters, digits, - _ or ."));
+}
+
+absl::Status CheckLink(const BridgeLink& link) {
+  GANTRY_RETURN_IF_ERROR(CheckDevice(link.from.device));
+  return CheckDevice(link.to.device);
 }
 
 absl::Status CheckNetwork(const FirewallNetwork& network) {
@@ -370,6 +400,45 @@ std::vector<SetElement> ElementsOf(const BridgePort& port) {
     }
   }
   if (!link_local) add6(LinkLocal(port.mac));
+  return all;
+}
+
+std::vector<SetElement> ElementsOf(const BridgeLink& link, bool bridge_family) {
+  std::vector<SetElement> all;
+  const auto element = [&](SetElement::Table table, absl::string_view set,
+                           std::vector<ElementField> key) {
+    SetElement one;
+    one.table = table;
+    one.set = std::string(set);
+    one.key = std::move(key);
+    all.push_back(std::move(one));
+  };
+  const auto port_fields = [](const std::pair<Protocol, uint16_t>& port) {
+    return std::make_pair(ProtocolField(ProtocolName(port.first), ProtocolNumber(port.first)),
+                          PortField(port.second));
+  };
+  for (const auto& port : link.ports) {
+    const auto [protocol, number] = port_fields(port);
+    for (const Address& from : link.from.addresses) {
+      for (const Address& to : link.to.addresses) {
+        if (from.family() != to.family()) continue;
+        element(SetElement::Table::kInet, from.family() == Family::kIpv4 ? "linked4" : "linked6",
+                {AddressField(from), AddressField(to), protocol, number});
+      }
+    }
+  }
+  if (!bridge_family) return all;
+  const ElementField from = DeviceField(link.from.device);
+  const ElementField to = DeviceField(link.to.device);
+  element(SetElement::Table::kBridge, "linked_macs", {from, MacField(link.to.mac)});
+  element(SetElement::Table::kBridge, "linked_macs", {to, MacField(link.from.mac)});
+  element(SetElement::Table::kBridge, "links", {from, to});
+  element(SetElement::Table::kBridge, "links", {to, from});
+  for (const auto& port : link.ports) {
+    const auto [protocol, number] = port_fields(port);
+    element(SetElement::Table::kBridge, "links_to", {from, to, protocol, number});
+    element(SetElement::Table::kBridge, "links_from", {to, from, protocol, number});
+  }
   return all;
 }
 

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -73,6 +74,20 @@ struct BridgePort {
   MacAddress gateway;
 };
 
+// A container that may reach some ports of another although their network keeps its containers apart
+// (BridgePort::between): what docker's links open. Frames pass both ways, but only to these ports of
+// the one and back from them.
+struct BridgeLink {
+  struct End {
+    std::string device;  // as BridgePort::device
+    MacAddress mac;
+    std::vector<Address> addresses;
+  };
+  End from;
+  End to;
+  std::vector<std::pair<Protocol, uint16_t>> ports;  // of `to`
+};
+
 // Packets to the host's port go to the container's; or, opened, packets to the container's own
 // address reach the port, in networks that let them as far as that.
 struct PublishedPort {
@@ -89,6 +104,7 @@ std::string RuleOf(const PublishedPort& port, absl::string_view table);
 
 // kInvalidArgument: a device's name that no rule can hold.
 absl::Status CheckDevice(absl::string_view name);
+absl::Status CheckLink(const BridgeLink& link);
 absl::Status CheckNetwork(const FirewallNetwork& network);
 // kInvalidArgument: a port 0, or one that leads from one family of addresses to the other.
 absl::Status CheckPorts(const std::vector<PublishedPort>& ports);
@@ -104,6 +120,8 @@ std::string Jumps(absl::string_view verb, const FirewallNetwork& network);
 SetElement ElementOf(const PublishedPort& port);
 // What the sets hold of one port of a bridge.
 std::vector<SetElement> ElementsOf(const BridgePort& port);
+// What the sets hold of one link. `bridge_family`: as FixedRules().
+std::vector<SetElement> ElementsOf(const BridgeLink& link, bool bridge_family);
 
 }  // namespace gantry::network
 

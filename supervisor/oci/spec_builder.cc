@@ -164,14 +164,23 @@ std::vector<json> DefaultMounts(const ContainerConfig& config) {
   out.push_back(MountToJson("/proc", "proc", "proc", {"nosuid", "noexec", "nodev"}));
   out.push_back(
       MountToJson("/dev", "tmpfs", "tmpfs", {"nosuid", "strictatime", "mode=755", "size=65536k"}));
-  out.push_back(
-      MountToJson("/dev/pts", "devpts", "devpts",
-                  {"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}));
-  out.push_back(MountToJson("/sys", "sysfs", "sysfs", std::move(sys)));
+  std::vector<std::string> terminals = {"nosuid", "noexec", "newinstance", "ptmxmode=0666",
+                                        "mode=0620"};
+  // The kernel refuses a group that the user namespace does not have.
+  if (config.gids.empty() || HostIdOf(config.gids, 5).has_value()) terminals.push_back("gid=5");
+  out.push_back(MountToJson("/dev/pts", "devpts", "devpts", std::move(terminals)));
+  if (!config.uids.empty() && config.network.kind == NamespaceMode::Kind::kHost) {
+    // Only who owns a network namespace may mount what shows its devices.
+    out.push_back(MountToJson("/sys", "bind", "/sys",
+                              {"rbind", "rprivate", "nosuid", "noexec", "nodev", "rro"}));
+  } else {
+    out.push_back(MountToJson("/sys", "sysfs", "sysfs", std::move(sys)));
+  }
   out.push_back(MountToJson("/sys/fs/cgroup", "cgroup", "cgroup", std::move(cgroup)));
   // Shows the queues of the namespace the container is in, the host's too: no need for the host to
   // have it mounted.
-  out.push_back(MountToJson("/dev/mqueue", "mqueue", "mqueue", {"nosuid", "noexec", "nodev"}));
+  if (config.uids.empty() || config.ipc.kind != NamespaceMode::Kind::kHost)
+    out.push_back(MountToJson("/dev/mqueue", "mqueue", "mqueue", {"nosuid", "noexec", "nodev"}));
   if (!config.shm_path.empty()) {
     out.push_back(MountToJson("/dev/shm", "bind", config.shm_path,
                               {"rbind", "rprivate", "nosuid", "noexec", "nodev"}));
@@ -638,6 +647,22 @@ absl::Status AddConfinement(const ContainerConfig& config,
   return absl::OkStatus();
 }
 
+// Runtimes fail on ids that the user namespace does not have with words that name neither.
+absl::Status CheckUserIds(const ContainerConfig& config, const User& user) {
+  if (config.uids.empty()) return absl::OkStatus();
+  const auto missing = [](absl::string_view kind, uint32_t id, const std::vector<IdRange>& ranges) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(kind, " ", id, ": the container's user namespace does not have it, only ",
+                     PrintIdRanges(ranges), " (id in it : id of the host : how many)"));
+  };
+  if (!HostIdOf(config.uids, user.uid).has_value()) return missing("user", user.uid, config.uids);
+  if (!HostIdOf(config.gids, user.gid).has_value()) return missing("group", user.gid, config.gids);
+  for (const uint32_t gid : user.additional_gids) {
+    if (!HostIdOf(config.gids, gid).has_value()) return missing("group", gid, config.gids);
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status ApplySecurityOption(absl::string_view option, ContainerConfig& config) {
@@ -731,6 +756,7 @@ absl::StatusOr<RuntimeSpec> BuildSpec(const ContainerConfig& config, const User&
   }
   GANTRY_ASSIGN_OR_RETURN(const ProcessSpec process,
                           BuildProcess(config, user, hostname, capabilities, host));
+  GANTRY_RETURN_IF_ERROR(CheckUserIds(config, user));
   GANTRY_RETURN_IF_ERROR(CheckResources(config.resources));
   GANTRY_RETURN_IF_ERROR(
       CheckOnline("cpuset-cpus", config.resources.cpuset_cpus, "CPUs", host.online_cpus));

@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
+#include "base/id_map.h"
 #include "supervisor/oci/host_facts.h"
 #include "supervisor/oci/image_config.h"
 #include "supervisor/oci/runtime_spec.h"
@@ -23,14 +24,7 @@
 
 namespace gantry::oci {
 
-// A range of ids of a user namespace.
-struct IdRange {
-  uint32_t container_id = 0;
-  uint32_t host_id = 0;
-  uint32_t length = 0;
-
-  friend bool operator==(const IdRange&, const IdRange&) = default;
-};
+using IdRange = gantry::IdRange;
 
 struct MountConfig {
   enum class Type { kBind, kTmpfs, kOverlay };

@@ -215,7 +215,8 @@ struct ShimClient::Connection {
   absl::StatusOr<Response> Call(const TaskKey& key, const char* name,
                                 grpc::Status (pb::Shim::Stub::*method)(grpc::ClientContext*,
                                                                        const Request&, Response*),
-                                const Request& request, const CallOptions& options) {
+                                const Request& request, const CallOptions& options,
+                                const char* span_name = nullptr) {
     const auto what = [&] { return absl::StrCat("shim of ", key.ToString(), ": ", name); };
     grpc::ClientContext context;
     absl::Duration timeout = options.timeout;
@@ -229,7 +230,8 @@ struct ShimClient::Connection {
     Response response;
     const std::shared_ptr<Link> link = dialler->Get();
     std::optional<CallSpan> span;
-    if (trace::Sink() != nullptr && trace::Current().valid()) span.emplace(name, key, context);
+    if (trace::Sink() != nullptr && trace::Current().valid())
+      span.emplace(span_name != nullptr ? span_name : name, key, context);
     const grpc::Status status = (link->stub.get()->*method)(&context, request, &response);
     if (span.has_value()) span->End(status, context);
     if (status.ok()) return response;
@@ -610,7 +612,8 @@ absl::StatusOr<pb::InfoResponse> ShimClient::Info(CallOptions options) {
 }
 absl::StatusOr<pb::CreateResponse> ShimClient::Create(const pb::CreateRequest& request,
                                                       CallOptions options) {
-  return connection_->Call(key_, "Create", &pb::Shim::Stub::Create, request, options);
+  return connection_->Call(key_, "Create", &pb::Shim::Stub::Create, request, options,
+                           request.start() ? "Create and Start" : nullptr);
 }
 absl::StatusOr<pb::StartResponse> ShimClient::Start(const pb::StartRequest& request,
                                                     CallOptions options) {

@@ -19,6 +19,7 @@
 #include "base/crash_point.h"
 #include "base/errno_status.h"
 #include "base/file.h"
+#include "base/project_quota.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
 #include "snapshotter/tree_usage.h"
@@ -112,7 +113,7 @@ std::string LocalDriver::DataDirectory(const VolumeKey& volume) const {
   return absl::StrCat(Directory(volume), "/", kData);
 }
 
-absl::Status LocalDriver::Make(const VolumeKey& volume, bool sync) const {
+absl::Status LocalDriver::Make(const VolumeKey& volume, bool sync, int64_t max_bytes) const {
   const std::string directory = Directory(volume);
   if (Exists(directory)) {
     if (IsDirectory(DataDirectory(volume)) && !Exists(absl::StrCat(directory, "/", kMark)))
@@ -123,7 +124,14 @@ absl::Status LocalDriver::Make(const VolumeKey& volume, bool sync) const {
   GANTRY_RETURN_IF_ERROR(MakeDirectories(parent, 0701));
   const std::string fresh = absl::StrCat(parent, "/", RandomName(kNew));
   GANTRY_RETURN_IF_ERROR(MakeDirectory(fresh, 0701));
-  absl::Status made = MakeDirectory(absl::StrCat(fresh, "/", kData), 0755);
+  absl::Status made;
+  // On the directory that no container sees, so that none can change it.
+  if (max_bytes > 0) {
+    made = LimitTree(fresh, max_bytes);
+    if (!made.ok())
+      made = absl::Status(made.code(), absl::StrCat("quota size requested but ", made.message()));
+  }
+  if (made.ok()) made = MakeDirectory(absl::StrCat(fresh, "/", kData), 0755);
   if (made.ok()) made = MakeMark(fresh);
   if (made.ok() && sync) made = SyncDirectory(absl::StrCat(fresh, "/", kData));
   if (made.ok() && sync) made = SyncDirectory(fresh);
@@ -161,6 +169,8 @@ absl::Status LocalDriver::Remove(const VolumeKey& volume) const {
     return ErrnoToStatus(errno, absl::StrCat("rename ", directory));
   }
   CrashPoint("volume.moved_away");
+  // A limit that stays is one of nothing.
+  (void)UnlimitTree(away);
   return RemoveTree(away);
 }
 

@@ -47,8 +47,9 @@ class LocalDriver {
   std::string DataDirectory(const VolumeKey& volume) const;
 
   // Makes the directory, marked. One that is there and has no mark is taken up as it is. `sync`: it
-  // survives a power cut once this returns.
-  absl::Status Make(const VolumeKey& volume, bool sync) const;
+  // survives a power cut once this returns. `max_bytes`: all of it grows no further; 0: no limit.
+  // kFailedPrecondition: a limit, where the file system has no project quotas.
+  absl::Status Make(const VolumeKey& volume, bool sync, int64_t max_bytes = 0) const;
   // Its record is written: takes the mark away.
   absl::Status NoteRecorded(const VolumeKey& volume) const;
   // Its record is about to be deleted: marks the directory. NoteRecorded() takes it back.

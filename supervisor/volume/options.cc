@@ -16,6 +16,7 @@
 #include "absl/strings/strip.h"
 
 #include "base/field_error.h"
+#include "base/project_quota.h"
 #include "base/status_macros.h"
 
 namespace gantry::volume {
@@ -68,15 +69,27 @@ absl::Status CheckOptions(const Options& options) {
   GANTRY_RETURN_IF_ERROR(needs("type", "device"));
   GANTRY_RETURN_IF_ERROR(needs("o", "device"));
   GANTRY_RETURN_IF_ERROR(needs("o", "type"));
-  if (options.count("size") > 0) {
-    return absl::FailedPreconditionError(
-        "quota size requested but no quota support: volumes without a device of their own have no "
-        "size; for one in memory use type=tmpfs,device=tmpfs,o=size=...");
+  if (options.count("size") == 0) return absl::OkStatus();
+  if (options.count("type") > 0) {
+    return FieldError("options",
+                      "quota size cannot be used with a device; for a volume in memory use "
+                      "type=tmpfs,device=tmpfs,o=size=...");
   }
+  if (const absl::Status size = ParseTreeSize(Get(options, "size")).status(); !size.ok())
+    return FieldError("options", size.message());
   return absl::OkStatus();
 }
 
+int64_t SizeOf(const Options& options) {
+  return options.count("size") == 0 ? 0 : ParseTreeSize(Get(options, "size")).value_or(0);
+}
+
 bool IsMounted(const Options& options) { return options.count("type") > 0; }
+
+bool MapsIds(const Options& options) {
+  if (!IsMounted(options)) return true;
+  return Get(options, "type") == "tmpfs" || absl::StartsWith(Get(options, "device"), "/dev/");
+}
 
 absl::StatusOr<snapshot::Mount> MountOf(const Options& options) {
   snapshot::Mount mount;

@@ -22,7 +22,8 @@ TEST(CheckOptionsTest, EachNeedsTheOnesItBelongsTo) {
       {{{"type", "tmpfs"}}, "missing required option: \"device\""},
       {{{"device", "/dev/sda1"}}, "missing required option: \"type\""},
       {{{"o", "ro"}}, "missing required option: \"device\""},
-      {{{"size", "1g"}}, "quota size requested but no quota support"}};
+      {{{"size", "1x"}}, "invalid size: '1x'"},
+      {{{"size", "1g"}, {"type", "tmpfs"}, {"device", "tmpfs"}}, "cannot be used with a device"}};
   for (const auto& [options, words] : kRefused)
     EXPECT_THAT(CheckOptions(options).message(), HasSubstr(words));
 }

@@ -126,6 +126,10 @@ class ControlService final : public control::Control::CallbackService {
                                         control::ListWorkersResponse* response) override {
     moby::buildkit::v1::types::WorkerRecord& worker = *response->add_record();
     worker.set_id("gantry");
+    // By this label docker's clients know a store that holds indexes, so that they ask for several
+    // platforms, caches and pushes.
+    (*worker.mutable_labels())["org.mobyproject.buildkit.worker.snapshotter"] = "overlayfs";
+    (*worker.mutable_labels())["org.mobyproject.buildkit.worker.executor"] = "oci";
     *worker.mutable_buildkitversion() = Version();
     const content::Platform& host = oci::HostPlatform();
     pb::Platform& platform = *worker.add_platforms();
@@ -232,6 +236,10 @@ class ControlService final : public control::Control::CallbackService {
                               ReadFrontend(request.frontend(), MapOf(request.frontendattrs()), {}));
     }
     for (const std::string& one : request.entitlements()) build.solve.request.add_allow(one);
+    for (const control::CacheOptionsEntry& one : request.cache().imports())
+      GANTRY_RETURN_IF_ERROR(AddCacheImport(one.type(), MapOf(one.attrs()), build.solve));
+    for (const control::CacheOptionsEntry& one : request.cache().exports())
+      GANTRY_RETURN_IF_ERROR(AddCacheExport(one.type(), MapOf(one.attrs()), build.solve));
     GANTRY_ASSIGN_OR_RETURN(const Attributes results,
                             solver_.Run(call, std::move(build), [&](SolveJob::Status status) {
                               job->Publish(std::move(status));

@@ -49,6 +49,7 @@ constexpr const char* kBuildCaps[] = {
     "exec.mount.tmpfs",
     "exec.mount.tmpfs.size",
     "exec.mount.secret",
+    "exec.mount.ssh",
     "exec.secretenv",
     "file.base",
     "constraints",
@@ -56,6 +57,9 @@ constexpr const char* kBuildCaps[] = {
     "meta.ignorecache",
     "meta.description",
     "exporter.sourcedateepoch",
+    "exporter.image.attestations",
+    "exporter.multiple",
+    "source.ocilayout",
 };
 
 class GatewayService final : public frontend::LLBBridge::CallbackService {
@@ -106,8 +110,7 @@ class GatewayService final : public frontend::LLBBridge::CallbackService {
       }
       const frontend::Result& result = request->result();
       std::string name = result.ref().id();
-      if (result.has_refs() && result.refs().refs_size() > 1)
-        return absl::UnimplementedError("results for several platforms are not supported");
+      // Of several platforms all are one plan, which has one name.
       for (const auto& [platform, ref] : result.refs().refs()) name = ref.id();
       job.Return(std::move(name));
       return absl::OkStatus();

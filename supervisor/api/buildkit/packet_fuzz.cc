@@ -17,7 +17,10 @@
 #include "base/temp_dir.h"
 #include "base/unique_fd.h"
 #include "proto/buildkit/fsutil.pb.h"
+#include "supervisor/api/buildkit/context_receiver.h"
 #include "supervisor/api/buildkit/file_receiver.h"
+#include "supervisor/build/context_store.h"
+#include "supervisor/build/trash.h"
 
 namespace gantry::api::buildkit {
 namespace {
@@ -86,6 +89,28 @@ std::vector<std::string> FuzzSeeds() {
   return {good, climbs};
 }
 
+// The same packets for a context that is kept.
+static void FuzzContext(absl::string_view bytes) {
+  static const TempDir& dir = *new TempDir();  // NOLINT(cppcoreguidelines-owning-memory)
+  static build::Trash& trash =
+      *new build::Trash(dir.path() + "/trash");  // NOLINT(cppcoreguidelines-owning-memory)
+  static build::ContextStore& store =
+      *new build::ContextStore(dir.path() + "/contexts",  // NOLINT(cppcoreguidelines-owning-memory)
+                               trash);
+  const auto update = store.Begin("key");
+  if (!update.ok()) std::abort();
+  api::buildkit::Bytes stream(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
+  if (api::buildkit::ReceiveContext(stream, **update, absl::UnixEpoch(), nullptr, nullptr).ok()) {
+    const auto tree = (*update)->Finish();
+    if (!tree.ok()) return;
+    struct stat info;
+    if (stat((*tree)->path().c_str(), &info) != 0 || !S_ISDIR(info.st_mode)) std::abort();
+  }
+  struct stat info;
+  // "contexts", and what waits in "trash", which is made when it is needed.
+  if (stat(dir.path().c_str(), &info) != 0 || info.st_nlink > 4) std::abort();
+}
+
 void FuzzOne(absl::string_view bytes) {
   // Most inputs are refused before anything is made, so the directory serves for many.
   static const TempDir& dir = *new TempDir();  // NOLINT(cppcoreguidelines-owning-memory)
@@ -100,6 +125,7 @@ void FuzzOne(absl::string_view bytes) {
   struct stat info;
   if (stat(dir.path().c_str(), &info) != 0 || info.st_nlink != 3) std::abort();
   if (rmdir(in.c_str()) != 0 && !RemoveTree(in).ok()) std::abort();
+  FuzzContext(bytes);
 }
 
 }  // namespace gantry

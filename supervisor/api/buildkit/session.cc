@@ -23,8 +23,10 @@
 #include "proto/buildkit/filesync.grpc.pb.h"
 #include "proto/buildkit/secrets.grpc.pb.h"
 #include "proto/buildkit/upload.grpc.pb.h"
+#include "supervisor/api/buildkit/context_receiver.h"
 #include "supervisor/api/buildkit/file_receiver.h"
 #include "supervisor/api/buildkit/file_sender.h"
+#include "supervisor/api/buildkit/session_context.h"
 #include "supervisor/api/grpc_status.h"
 
 namespace gantry::api::buildkit {
@@ -60,60 +62,6 @@ std::set<std::string> LowerCase(const std::vector<std::string>& methods) {
   std::set<std::string> out;
   for (const std::string& method : methods) out.insert(absl::AsciiStrToLower(method));
   return out;
-}
-
-// A call that ends with the token.
-class Context {
- public:
-  explicit Context(CancelToken* cancel) {
-    if (cancel == nullptr) return;
-    if (cancel->remaining() < absl::InfiniteDuration())
-      context_.set_deadline(absl::ToChronoTime(absl::Now() + cancel->remaining()));
-    cancelled_ = cancel->OnCancel([this] { context_.TryCancel(); });
-  }
-  grpc::ClientContext* get() { return &context_; }
-
-  // Header values are printable ASCII: others are escaped, and the receiver is told.
-  void Add(const std::string& key, const std::vector<std::string>& values) {
-    bool escape = false;
-    for (const std::string& value : values) {
-      for (const char c : value) escape |= c < 0x20 || c > 0x7e;
-      // Blanks at the ends would be cut off.
-      escape |= !value.empty() && (value.front() == ' ' || value.back() == ' ');
-    }
-    for (const std::string& value : values)
-      context_.AddMetadata(key, escape ? Escaped(value) : value);
-    if (escape) context_.AddMetadata(key + "-encoded", "1");
-  }
-
- private:
-  static std::string Escaped(const std::string& value) {
-    static constexpr char kHex[] = "0123456789ABCDEF";
-    std::string out;
-    for (const char c : value) {
-      if (absl::ascii_isalnum(static_cast<unsigned char>(c)) || std::strchr("-_.~", c) != nullptr) {
-        out.push_back(c);
-      } else {
-        out.push_back('%');
-        out.push_back(kHex[static_cast<unsigned char>(c) >> 4]);
-        out.push_back(kHex[static_cast<unsigned char>(c) & 15]);
-      }
-    }
-    return out;
-  }
-
-  grpc::ClientContext context_;
-  CancelToken::Registration cancelled_;  // ends before the context
-};
-
-// How a call on the session ended.
-absl::Status Ended(const grpc::Status& status, CancelToken* cancel) {
-  if (status.ok()) return absl::OkStatus();
-  // The caller's reason is better than the call's.
-  if (cancel != nullptr) GANTRY_RETURN_IF_ERROR(cancel->Check());
-  if (status.error_code() == grpc::StatusCode::UNAVAILABLE)
-    return absl::UnavailableError("the client's session has ended");
-  return FromGrpc(status);
 }
 
 class GrpcPackets : public PacketStream {
@@ -170,7 +118,7 @@ class FileOutput : public Session::Output {
 
  private:
   CancelToken* const cancel_;
-  Context context_;
+  SessionContext context_;
   filesync::FileSend::Stub stub_;
   std::unique_ptr<grpc::ClientReaderWriter<filesync::BytesMessage, filesync::BytesMessage>> stream_;
   filesync::BytesMessage message_;
@@ -190,15 +138,22 @@ bool Session::Supports(absl::string_view method) const {
 
 absl::Status Session::Receive(const Files& files, int directory, CancelToken* cancel,
                               const std::function<void(int64_t)>& progress) {
+  return Transfer(files, cancel, [&](PacketStream& packets) {
+    return ReceiveFiles(packets, directory, cancel, progress);
+  });
+}
+
+absl::Status Session::Transfer(const Files& files, CancelToken* cancel,
+                               const std::function<absl::Status(PacketStream&)>& receive) {
   if (!Supports(kDiffCopy)) return absl::NotFoundError("the client offers no files");
-  Context context(cancel);
+  SessionContext context(cancel);
   context.Add("dir-name", {files.name});
   if (!files.paths.empty()) context.Add("followpaths", files.paths);
   if (!files.excludes.empty()) context.Add("exclude-patterns", files.excludes);
   filesync::FileSync::Stub stub(channel_);
   const auto stream = stub.DiffCopy(context.get());
   GrpcPackets packets(*stream);
-  const absl::Status received = ReceiveFiles(packets, directory, cancel, progress);
+  const absl::Status received = receive(packets);
   stream->WritesDone();
   if (!received.ok()) context.get()->TryCancel();
   const absl::Status ended = Ended(stream->Finish(), cancel);
@@ -207,10 +162,17 @@ absl::Status Session::Receive(const Files& files, int directory, CancelToken* ca
   return received.ok() ? ended : received;
 }
 
+absl::Status Session::Update(const Files& files, build::ContextUpdate& update, CancelToken* cancel,
+                             const std::function<void(int64_t)>& progress) {
+  return Transfer(files, cancel, [&](PacketStream& packets) {
+    return ReceiveContext(packets, update, absl::Now(), cancel, progress);
+  });
+}
+
 absl::Status Session::Pull(const std::string& path, CancelToken* cancel,
                            const std::function<absl::Status(ByteSource&)>& consume) {
   if (!Supports(kPull)) return absl::NotFoundError("the client offers no upload");
-  Context context(cancel);
+  SessionContext context(cancel);
   context.Add("urlpath", {path});
   moby::upload::v1::Upload::Stub stub(channel_);
   const auto stream = stub.Pull(context.get());
@@ -249,7 +211,7 @@ absl::Status Session::Pull(const std::string& path, CancelToken* cancel,
 absl::StatusOr<std::string> Session::Secret(const std::string& id, CancelToken* cancel) {
   const absl::Status none = absl::NotFoundError(absl::StrCat("secret ", id, ": not found"));
   if (!Supports(kGetSecret)) return none;
-  Context context(cancel);
+  SessionContext context(cancel);
   moby::buildkit::secrets::v1::Secrets::Stub stub(channel_);
   moby::buildkit::secrets::v1::GetSecretRequest request;
   moby::buildkit::secrets::v1::GetSecretResponse response;
@@ -263,7 +225,7 @@ absl::StatusOr<std::string> Session::Secret(const std::string& id, CancelToken* 
 absl::StatusOr<Session::Credentials> Session::CredentialsFor(const std::string& host,
                                                              CancelToken* cancel) {
   if (!Supports(kCredentials)) return Credentials();
-  Context context(cancel);
+  SessionContext context(cancel);
   filesync::Auth::Stub stub(channel_);
   filesync::CredentialsRequest request;
   filesync::CredentialsResponse response;
@@ -276,7 +238,7 @@ absl::StatusOr<Session::Credentials> Session::CredentialsFor(const std::string& 
 
 absl::Status Session::SendTree(int exporter, int directory, CancelToken* cancel) {
   if (!Supports(kSendCopy)) return absl::NotFoundError("the client takes no files");
-  Context context(cancel);
+  SessionContext context(cancel);
   context.Add(kExporterId, {absl::StrCat(exporter)});
   // The service says that its messages are bytes of a file; of a tree they are packets.
   const grpc::internal::RpcMethod method(kSendCopy, grpc::internal::RpcMethod::BIDI_STREAMING,

@@ -30,8 +30,13 @@ class Channel;
 namespace gantry {
 class CancelToken;
 }
+namespace gantry::build {
+class ContextUpdate;
+}
 
 namespace gantry::api::buildkit {
+
+class PacketStream;
 
 // What a client says when it opens a session.
 struct SessionOffer {
@@ -47,6 +52,7 @@ class Session {
   Session(const SessionOffer& offer, UniqueFd connection);
 
   const std::string& shared_key() const { return shared_key_; }
+  const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
   // Methods are compared without regard to case, as their clients send them.
   bool Supports(absl::string_view method) const;
 
@@ -59,6 +65,10 @@ class Session {
   // Into an empty directory, open as `directory`. Errors: ReceiveFiles().
   absl::Status Receive(const Files& files, int directory, CancelToken* cancel,
                        const std::function<void(int64_t)>& progress);
+  // The same into a context that is kept: only contents that have changed are sent. Errors:
+  // ReceiveContext().
+  absl::Status Update(const Files& files, build::ContextUpdate& update, CancelToken* cancel,
+                      const std::function<void(int64_t)>& progress);
   // What the client was given on its standard input. `consume` reads it as far as it wants.
   absl::Status Pull(const std::string& path, CancelToken* cancel,
                     const std::function<absl::Status(ByteSource&)>& consume);
@@ -83,6 +93,9 @@ class Session {
   absl::StatusOr<std::unique_ptr<Output>> OpenOutput(int exporter, CancelToken* cancel);
 
  private:
+  absl::Status Transfer(const Files& files, CancelToken* cancel,
+                        const std::function<absl::Status(PacketStream&)>& receive);
+
   const std::string shared_key_;
   const std::set<std::string> methods_;
   const std::shared_ptr<grpc::Channel> channel_;

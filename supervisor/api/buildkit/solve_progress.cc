@@ -126,6 +126,7 @@ SolveProgress::Status SolveProgress::Add(const v1::BuildResponse& event, absl::T
     case v1::BuildResponse::kData:
     case v1::BuildResponse::kWants:
     case v1::BuildResponse::kAgent:
+    case v1::BuildResponse::kMoreData:
     case v1::BuildResponse::EVENT_NOT_SET:
       break;
   }

@@ -1,5 +1,6 @@
 #include "supervisor/api/buildkit/solve_request.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -10,6 +11,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 
+#include "base/engine/value.h"
 #include "base/status_macros.h"
 
 namespace gantry::api::buildkit {
@@ -112,6 +114,55 @@ bool IsRemote(absl::string_view place) {
   return false;
 }
 
+// A context beside the main one: an image, an address, or files or a layout of the client.
+absl::Status ReadContext(absl::string_view name, const std::string& value, Solve& solve) {
+  v1::NamedContext context;
+  context.set_name(std::string(name));
+  const int number = solve.request.contexts_size() + 1;
+  absl::string_view rest = value;
+  if (absl::ConsumePrefix(&rest, "local:")) {
+    solve.sources.directories[number] = std::string(rest);
+  } else if (absl::ConsumePrefix(&rest, "oci-layout://")) {
+    const size_t at = rest.rfind('@');
+    if (at == absl::string_view::npos)
+      return absl::InvalidArgumentError(
+          absl::StrCat("build context \"", name, "\": ", value, " names no digest"));
+    SolveStore& store = solve.sources.layouts[number];
+    store.digest = std::string(rest.substr(at + 1));
+    store.id = absl::StrCat("oci:", rest.substr(0, std::min(at, rest.find(':'))));
+    context.set_source(value);
+  } else if (absl::StartsWith(value, "docker-image://") || IsRemote(value)) {
+    context.set_source(value);
+  } else {
+    return absl::UnimplementedError(
+        absl::StrCat("build context \"", name, "\": ", value, " is not supported: there are ",
+                     "directories, images, OCI layouts, URLs and git repositories"));
+  }
+  *solve.request.add_contexts() = std::move(context);
+  return absl::OkStatus();
+}
+
+// [{"Type": ..., "Attrs": {...}}]
+absl::Status ReadImports(const std::string& text, Solve& solve) {
+  if (text.empty()) return absl::OkStatus();
+  const absl::StatusOr<engine::Value> imports = engine::Value::FromJson(text);
+  if (!imports.ok() || !imports->is_list())
+    return absl::InvalidArgumentError("cache-imports: not a list in JSON");
+  for (const engine::Value& one : imports->list()) {
+    const engine::Value* type = one.Find("Type");
+    const engine::Value* given = one.Find("Attrs");
+    Attributes attributes;
+    if (given != nullptr && given->is_object()) {
+      for (const auto& [key, value] : given->object().fields) {
+        if (value.is_string()) attributes[key] = value.string();
+      }
+    }
+    GANTRY_RETURN_IF_ERROR(AddCacheImport(
+        type != nullptr && type->is_string() ? type->string() : "", attributes, solve));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ReadOption(const std::string& key, const std::string& value, Solve& solve) {
   v1::BuildRequest::Open& open = solve.request;
   absl::string_view name = key;
@@ -132,23 +183,9 @@ absl::Status ReadOption(const std::string& key, const std::string& value, Solve&
     if (name == solve.sources.context) solve.sources.context_session = id;
     if (name == solve.sources.dockerfile) solve.sources.dockerfile_session = id;
   } else if (absl::ConsumePrefix(&name, "context:")) {
-    if (!absl::StartsWith(value, "docker-image://") && !IsRemote(value))
-      return absl::UnimplementedError(absl::StrCat("build context \"", name,
-                                                   "\": only images, URLs and git repositories are "
-                                                   "supported as named contexts, not ",
-                                                   value));
-    v1::NamedContext& context = *open.add_contexts();
-    context.set_name(std::string(name));
-    context.set_source(value);
-  } else if (absl::StartsWith(key, "attest:")) {
-    // A client asks for the smallest provenance by itself; what people ask for is refused.
-    if (key == "attest:provenance" && absl::StrContains(value, "inline-only=true"))
-      return absl::OkStatus();
-    if (absl::StrContains(value, "disabled=true") || value == "false") return absl::OkStatus();
-    return absl::UnimplementedError(
-        absl::StrCat(key.substr(7),
-                     ": attestations are not supported; --provenance=false "
-                     "--sbom=false"));
+    return ReadContext(name, value, solve);
+  } else if (absl::ConsumePrefix(&name, "attest:")) {
+    return AddAttestation(std::string(name), value, open);
   } else if (key == "target") {
     open.set_target(value);
   } else if (key == "no-cache") {
@@ -159,13 +196,14 @@ absl::Status ReadOption(const std::string& key, const std::string& value, Solve&
         open.add_no_cache_stages(std::string(stage));
     }
   } else if (key == "platform") {
-    if (absl::StrContains(value, ','))
-      return absl::UnimplementedError(
-          absl::StrCat("platform ", value, ": several platforms in one build are not supported"));
-    open.set_platform(value);
+    const std::vector<std::string> platforms = absl::StrSplit(value, ',', absl::SkipEmpty());
+    if (platforms.size() == 1) open.set_platform(platforms[0]);
+    if (platforms.size() > 1) {
+      for (const std::string& platform : platforms) open.add_platforms(platform);
+    }
   } else if (key == "multi-platform") {
-    GANTRY_ASSIGN_OR_RETURN(const bool asked, Flag(key, value));
-    if (asked) return absl::UnimplementedError("multi-platform images are not supported");
+    // Several platforms make an index in any case, one makes a manifest.
+    return Flag(key, value).status();
   } else if (key == "force-network-mode") {
     if (value != "default" && value != "sandbox") open.set_network_mode(value);
   } else if (key == "add-hosts") {
@@ -182,13 +220,16 @@ absl::Status ReadOption(const std::string& key, const std::string& value, Solve&
   } else if (key == "requestid") {
     return absl::UnimplementedError(
         absl::StrCat(value, ": --check and --call are not supported, only builds are"));
-  } else if (key == "cache-imports" || key == "cache-from") {
-    solve.notes.push_back("caches of other places are not read: --cache-from has no effect");
+  } else if (key == "cache-imports") {
+    return ReadImports(value, solve);
+  } else if (key == "cache-from") {
+    for (const absl::string_view one : absl::StrSplit(value, ',', absl::SkipEmpty()))
+      GANTRY_RETURN_IF_ERROR(AddCacheImport("registry", {{"ref", std::string(one)}}, solve));
   } else if (key == "contextsubdir") {
     return absl::UnimplementedError(
         "contextsubdir is not supported: write the directory behind the URL, #REF:DIR");
   } else if (key == "hostname") {
-    solve.notes.push_back("the host name of RUN is not changed: hostname has no effect");
+    open.set_hostname(value);
   }
   // filename, contextkey, dockerfilekey and context were read before; what else there is says how
   // the client works, or is of a frontend that does not exist yet.
@@ -237,41 +278,14 @@ absl::StatusOr<Solve> ReadFrontend(const std::string& frontend, const Attributes
   solve.request.set_dockerfile(solve.sources.filename);
   solve.request.set_has_context(true);
   for (const auto& [key, value] : attributes) GANTRY_RETURN_IF_ERROR(ReadOption(key, value, solve));
+  std::map<std::string, std::string> vcs;
+  for (const auto& [key, value] : attributes) {
+    if (absl::StartsWith(key, "vcs:")) vcs[key.substr(4)] = value;
+  }
+  if (solve.request.has_attestations())
+    solve.request.mutable_attestations()->mutable_vcs()->insert(vcs.begin(), vcs.end());
   for (const std::string& one : entitlements) solve.request.add_allow(one);
   return solve;
-}
-
-absl::StatusOr<Destination> ReadExporter(const std::string& type, const Attributes& attributes) {
-  Destination out;
-  if (type == "moby" || type == "image") {
-    out.kind = Destination::Kind::kImage;
-  } else if (type == "docker") {
-    out.kind = Destination::Kind::kDocker;
-  } else if (type == "oci") {
-    out.kind = Destination::Kind::kOci;
-  } else if (type == "tar") {
-    out.kind = Destination::Kind::kTar;
-  } else if (type == "local") {
-    out.kind = Destination::Kind::kLocal;
-  } else {
-    return absl::UnimplementedError(absl::StrCat("output type ", type, " is not supported"));
-  }
-  for (const auto& [key, value] : attributes) {
-    if (key == "name") {
-      if (value.empty()) continue;
-      for (const absl::string_view name : absl::StrSplit(value, ','))
-        out.names.emplace_back(absl::StripAsciiWhitespace(name));
-    } else if (key == "push") {
-      GANTRY_ASSIGN_OR_RETURN(const bool push, Flag(key, value));
-      // The docker driver pushes by itself after the build, for a daemon that does not.
-      if (push && type != "moby")
-        return absl::UnimplementedError("a build cannot push: docker push does it afterwards");
-    } else if (key == "tar" && value == "false") {
-      return absl::UnimplementedError(
-          absl::StrCat("output type ", type, " without tar is not supported"));
-    }
-  }
-  return out;
 }
 
 std::vector<std::string> IgnorePatterns(absl::string_view text) {

@@ -21,6 +21,14 @@ namespace gantry::api::buildkit {
 
 using Attributes = std::map<std::string, std::string>;
 
+// A store of blobs that a client serves.
+struct SolveStore {
+  std::string id;
+  std::string digest;  // of the manifest or index that is meant
+
+  friend bool operator==(const SolveStore&, const SolveStore&) = default;
+};
+
 // Where the client has the files to build from.
 struct SolveSources {
   std::string filename = "Dockerfile";    // in the directory below
@@ -29,6 +37,11 @@ struct SolveSources {
   std::string upload;                     // path of an upload with the context
   std::string dockerfile_session;         // ids; "" for the build's own
   std::string context_session;
+  // Of the request's contexts, by number from 1: directories of the client, and OCI layouts.
+  std::map<int, std::string> directories;
+  std::map<int, SolveStore> layouts;
+  std::vector<SolveStore> caches;         // of its cache_from, empty for those in registries
+  std::vector<std::string> cache_stores;  // of its cache_to: ids of the client's stores
 
   friend bool operator==(const SolveSources&, const SolveSources&) = default;
 };
@@ -56,9 +69,17 @@ struct Destination {
     kLocal,   // the files, in a directory of the client
   };
   Kind kind = Kind::kImage;
-  std::vector<std::string> names;
+  v1::BuildOutput output;  // its names are in it
 };
 absl::StatusOr<Destination> ReadExporter(const std::string& type, const Attributes& attributes);
+
+// Where a cache is read or written, added to `solve`. Kinds that are not served are noted and
+// passed over when they are read, and refused when they are to be written.
+absl::Status AddCacheImport(const std::string& type, const Attributes& attributes, Solve& solve);
+absl::Status AddCacheExport(const std::string& type, const Attributes& attributes, Solve& solve);
+// "attest:provenance" and "attest:sbom".
+absl::Status AddAttestation(const std::string& kind, const std::string& value,
+                            v1::BuildRequest::Open& open);
 
 // The patterns of an ignore file as its client matches them: without comments, cleaned.
 std::vector<std::string> IgnorePatterns(absl::string_view text);

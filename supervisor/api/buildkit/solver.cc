@@ -28,6 +28,8 @@
 #include "base/unique_fd.h"
 #include "proto/containerd/google/rpc/status.pb.h"
 #include "proto/gantry/v1/builds.pb.h"
+#include "supervisor/api/buildkit/session_agent.h"
+#include "supervisor/api/buildkit/session_store.h"
 #include "supervisor/build/build_client.h"
 #include "supervisor/build/build_executor.h"
 
@@ -88,14 +90,14 @@ class TreeOutput {
     return output;
   }
   absl::Status Write(absl::string_view bytes) { return FdSink(tar_.get()).Write(bytes); }
-  absl::Status SendTo(Session& session, CancelToken* cancel) {
+  absl::Status SendTo(Session& session, int exporter, CancelToken* cancel) {
     if (lseek(tar_.get(), 0, SEEK_SET) != 0) return ErrnoToStatus(errno, "files of a build");
     FdSource tar(tar_.get());
     ExtractOptions options;
     options.owner = ExtractOptions::Owner::kArchive;
     options.cancel = cancel;
     GANTRY_RETURN_IF_ERROR(ExtractTree(tar, scratch_->root(), options).status());
-    return session.SendTree(0, scratch_->root(), cancel);
+    return session.SendTree(exporter, scratch_->root(), cancel);
   }
 
  private:
@@ -107,11 +109,13 @@ class TreeOutput {
 class SessionClient : public build::BuildClient {
  public:
   SessionClient(std::shared_ptr<Session> own, std::shared_ptr<Session> dockerfile,
-                std::shared_ptr<Session> context, const SolveSources& sources)
+                std::shared_ptr<Session> context, const SolveSources& sources, int contexts)
       : own_(std::move(own)),
         dockerfile_(std::move(dockerfile)),
         context_(std::move(context)),
-        sources_(sources) {}
+        sources_(sources),
+        contexts_(contexts),
+        agents_(own_) {}
 
   // The Dockerfile, and with it what the context leaves out. nullopt: it is in the context.
   absl::StatusOr<std::optional<std::string>> Dockerfile(const std::string& scratch_directory,
@@ -164,8 +168,55 @@ class SessionClient : public build::BuildClient {
     return context_->Receive(wanted, directory, cancel, progress);
   }
 
+  // The directory as its client knows it is the key, with what tells it from those of others.
+  std::string ContextKey(int index) const override {
+    const std::string name = NameOf(index);
+    const std::string& shared = SessionOf(index).shared_key();
+    if (name.empty() || shared.empty()) return "";
+    return absl::StrCat("buildkit ", shared, " ", name);
+  }
+  absl::Status Update(int index, build::ContextUpdate& update, CancelToken* cancel,
+                      const std::function<void(int64_t)>& progress) override {
+    Session::Files wanted;
+    wanted.name = NameOf(index);
+    if (index == 0) wanted.excludes = excludes_;
+    return SessionOf(index).Update(wanted, update, cancel, progress);
+  }
+  absl::Status NamedFiles(int index, int directory, CancelToken* cancel,
+                          const std::function<void(int64_t)>& progress) override {
+    if (index == 0) return Files(directory, cancel, progress);
+    Session::Files wanted;
+    wanted.name = NameOf(index);
+    return own_->Receive(wanted, directory, cancel, progress);
+  }
+
+  absl::StatusOr<std::unique_ptr<core::BlobOrigin>> Origin(int index, CancelToken*) override {
+    const auto layout = sources_.layouts.find(index);
+    if (layout != sources_.layouts.end())
+      return NewSessionOrigin(own_, layout->second.id, layout->second.digest);
+    const size_t cache = static_cast<size_t>(index - 1 - contexts_);
+    if (index <= contexts_ || cache >= sources_.caches.size())
+      return absl::InternalError(absl::StrCat("context ", index, " is no layout"));
+    return NewSessionOrigin(own_, sources_.caches[cache].id, sources_.caches[cache].digest);
+  }
+  std::unique_ptr<core::BlobTaker> CacheTaker(int index) override {
+    return NewSessionTaker(own_, sources_.cache_stores.at(index),
+                           [this](const content::Descriptor& blob) {
+                             Value descriptor = Value::EmptyObject();
+                             descriptor.Set("mediaType", blob.media_type);
+                             descriptor.Set("digest", blob.digest.str());
+                             descriptor.Set("size", blob.size_bytes);
+                             cache_manifest_ = descriptor.ToJson();
+                           });
+  }
+  // Of the local cache that was written, "" if none was.
+  const std::string& cache_manifest() const { return cache_manifest_; }
+
   absl::StatusOr<std::string> Secret(const std::string& id, CancelToken* cancel) override {
     return own_->Secret(id, cancel);
+  }
+  absl::StatusOr<UniqueFd> Agent(const std::string& id, CancelToken* cancel) override {
+    return agents_.Connect(id, cancel);
   }
 
   absl::StatusOr<v1::RegistryAuth> Credentials(const std::string& registry,
@@ -186,32 +237,71 @@ class SessionClient : public build::BuildClient {
   }
 
  private:
+  // "": it is no directory.
+  std::string NameOf(int index) const {
+    if (index == 0) return sources_.context;
+    const auto found = sources_.directories.find(index);
+    return found == sources_.directories.end() ? "" : found->second;
+  }
+  Session& SessionOf(int index) const { return index == 0 ? *context_ : *own_; }
+
   const std::shared_ptr<Session> own_;
   const std::shared_ptr<Session> dockerfile_;
   const std::shared_ptr<Session> context_;
   const SolveSources& sources_;
+  const int contexts_;  // of the request
+  SessionAgents agents_;
   std::vector<std::string> excludes_;
+  std::string cache_manifest_;
 };
 
-v1::BuildOutput::Kind KindOf(Destination::Kind kind) {
-  switch (kind) {
-    case Destination::Kind::kImage:
-      return v1::BuildOutput::IMAGE;
-    case Destination::Kind::kDocker:
-      return v1::BuildOutput::DOCKER;
-    case Destination::Kind::kOci:
-      return v1::BuildOutput::OCI;
-    case Destination::Kind::kTar:
-    case Destination::Kind::kLocal:
-      return v1::BuildOutput::FILES;
+// The results that the client takes itself, by their places.
+class ClientOutputs {
+ public:
+  static absl::StatusOr<std::unique_ptr<ClientOutputs>> Make(
+      const std::vector<Destination>& destinations, std::shared_ptr<Session> session,
+      const std::string& directory) {
+    auto outputs = std::make_unique<ClientOutputs>();
+    outputs->session_ = std::move(session);
+    outputs->places_.resize(destinations.size());
+    for (size_t i = 0; i < destinations.size(); ++i) {
+      if (destinations[i].kind != Destination::Kind::kLocal) continue;
+      GANTRY_ASSIGN_OR_RETURN(outputs->places_[i].tree, TreeOutput::Make(directory));
+    }
+    return outputs;
   }
-  return v1::BuildOutput::IMAGE;
-}
+  absl::Status Write(uint32_t number, absl::string_view bytes, CancelToken* cancel) {
+    if (number >= places_.size())
+      return absl::InternalError(absl::StrCat("there is no output ", number));
+    Place& place = places_[number];
+    if (place.tree != nullptr) return place.tree->Write(bytes);
+    if (place.file == nullptr) {
+      GANTRY_ASSIGN_OR_RETURN(place.file, session_->OpenOutput(static_cast<int>(number), cancel));
+    }
+    return place.file->Write(bytes);
+  }
+  absl::Status Close(CancelToken* cancel) {
+    for (size_t i = 0; i < places_.size(); ++i) {
+      if (places_[i].file != nullptr) GANTRY_RETURN_IF_ERROR(places_[i].file->Close());
+      if (places_[i].tree != nullptr)
+        GANTRY_RETURN_IF_ERROR(places_[i].tree->SendTo(*session_, static_cast<int>(i), cancel));
+    }
+    return absl::OkStatus();
+  }
 
-Attributes ResultsOf(const v1::BuiltImage& built, const std::vector<std::string>& names) {
+ private:
+  struct Place {
+    std::unique_ptr<TreeOutput> tree;
+    std::unique_ptr<Session::Output> file;
+  };
+  std::shared_ptr<Session> session_;
+  std::vector<Place> places_;
+};
+
+Attributes ResultsOf(const v1::BuiltImage& built) {
   Attributes results;
   results["containerimage.digest"] = built.image_id();
-  if (!names.empty()) results["image.name"] = absl::StrJoin(names, ",");
+  if (built.tags_size() > 0) results["image.name"] = absl::StrJoin(built.tags(), ",");
   Value descriptor = Value::EmptyObject();
   descriptor.Set("mediaType", built.descriptor().media_type());
   descriptor.Set("digest", built.descriptor().digest());
@@ -275,16 +365,9 @@ absl::StatusOr<Attributes> Solver::RunNow(const core::CallContext& call, Job& jo
                                           const std::function<void(SolveProgress::Status)>& tell) {
   const SolveSources& sources = job.solve.sources;
   v1::BuildRequest::Open& request = job.solve.request;
-  if (job.destinations.size() > 1)
-    return absl::UnimplementedError("several outputs of one build are not supported");
-  Destination destination;
-  if (job.destinations.empty()) {
-    request.mutable_output()->set_kind(v1::BuildOutput::NONE);
-  } else {
-    destination = job.destinations[0];
-    request.mutable_output()->set_kind(KindOf(destination.kind));
-    for (const std::string& name : destination.names) request.add_tags(name);
-  }
+  if (job.destinations.empty()) request.mutable_output()->set_kind(v1::BuildOutput::NONE);
+  for (size_t i = 0; i < job.destinations.size(); ++i)
+    (i == 0 ? *request.mutable_output() : *request.add_more_outputs()) = job.destinations[i].output;
   GANTRY_ASSIGN_OR_RETURN(const std::shared_ptr<Session> own,
                           sessions_.Find(job.session, call.cancel));
   std::shared_ptr<Session> for_dockerfile = own;
@@ -296,7 +379,7 @@ absl::StatusOr<Attributes> Solver::RunNow(const core::CallContext& call, Job& jo
   if (!sources.context_session.empty()) {
     GANTRY_ASSIGN_OR_RETURN(for_context, sessions_.Find(sources.context_session, call.cancel));
   }
-  SessionClient client(own, for_dockerfile, for_context, sources);
+  SessionClient client(own, for_dockerfile, for_context, sources, request.contexts_size());
   GANTRY_ASSIGN_OR_RETURN(const std::optional<std::string> text,
                           client.Dockerfile(directory_, call.cancel));
   if (text.has_value()) {
@@ -306,22 +389,16 @@ absl::StatusOr<Attributes> Solver::RunNow(const core::CallContext& call, Job& jo
 
   SolveProgress progress(job.ref, sources.filename);
   progress.SetDockerfile(dockerfile);
-  std::unique_ptr<Session::Output> output;
-  std::unique_ptr<TreeOutput> tree;
-  if (destination.kind == Destination::Kind::kLocal) {
-    GANTRY_ASSIGN_OR_RETURN(tree, TreeOutput::Make(directory_));
-  }
+  GANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<ClientOutputs> outputs,
+                          ClientOutputs::Make(job.destinations, own, directory_));
   v1::BuiltImage built;
   bool begun = false;
   const absl::Status done =
       builder_.Build(call, request, client, [&](v1::BuildResponse event) -> absl::Status {
-        if (event.event_case() == v1::BuildResponse::kData) {
-          if (tree != nullptr) return tree->Write(event.data());
-          if (output == nullptr) {
-            GANTRY_ASSIGN_OR_RETURN(output, own->OpenOutput(0, call.cancel));
-          }
-          return output->Write(event.data());
-        }
+        if (event.event_case() == v1::BuildResponse::kData)
+          return outputs->Write(0, event.data(), call.cancel);
+        if (event.has_more_data())
+          return outputs->Write(event.more_data().place(), event.more_data().data(), call.cancel);
         if (event.has_built()) built = event.built();
         tell(progress.Add(event, Clock::Real().Now()));
         // After the first step, to which they belong.
@@ -331,9 +408,10 @@ absl::StatusOr<Attributes> Solver::RunNow(const core::CallContext& call, Job& jo
         return absl::OkStatus();
       });
   GANTRY_RETURN_IF_ERROR(done);
-  if (output != nullptr) GANTRY_RETURN_IF_ERROR(output->Close());
-  if (tree != nullptr) GANTRY_RETURN_IF_ERROR(tree->SendTo(*own, call.cancel));
-  return ResultsOf(built, destination.names);
+  GANTRY_RETURN_IF_ERROR(outputs->Close(call.cancel));
+  Attributes results = ResultsOf(built);
+  if (!client.cache_manifest().empty()) results["cache.manifest"] = client.cache_manifest();
+  return results;
 }
 
 }  // namespace gantry::api::buildkit

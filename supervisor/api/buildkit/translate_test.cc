@@ -68,9 +68,9 @@ TEST(ReadFrontendTest, DockersFrontendImageIsAnsweredByTheBuilderWithANote) {
 TEST(ReadFrontendTest, WhatIsNotServedIsRefusedAndMistakesAreSaid) {
   using Options = Attributes;
   for (const Options& options :
-       {Options{{"context:x", "local:x"}}, Options{{"contextsubdir", "x"}},
-        Options{{"platform", "linux/amd64,linux/arm64"}}, Options{{"requestid", "frontend.lint"}},
-        Options{{"attest:sbom", ""}}}) {
+       {Options{{"context:x", "input:x"}}, Options{{"contextsubdir", "x"}},
+        Options{{"attest:sbom", "generator=image"}}, Options{{"requestid", "frontend.lint"}},
+        Options{{"attest:other", ""}}}) {
     EXPECT_TRUE(absl::IsUnimplemented(ReadFrontend("dockerfile.v0", options, {}).status()))
         << options.begin()->first;
   }
@@ -125,11 +125,87 @@ TEST(ReadExporterTest, TypesAndNames) {
   const absl::StatusOr<Destination> moby = ReadExporter("moby", {{"name", "a:1, b"}});
   ASSERT_TRUE(moby.ok());
   EXPECT_EQ(moby->kind, Destination::Kind::kImage);
-  EXPECT_EQ(moby->names, (Strings{"a:1", "b"}));
+  EXPECT_EQ(Strings(moby->output.names().begin(), moby->output.names().end()),
+            (Strings{"a:1", "b"}));
   EXPECT_EQ(ReadExporter("tar", {})->kind, Destination::Kind::kTar);
   EXPECT_EQ(ReadExporter("local", {})->kind, Destination::Kind::kLocal);
   EXPECT_TRUE(absl::IsUnimplemented(ReadExporter("nope", {}).status()));
   EXPECT_TRUE(absl::IsUnimplemented(ReadExporter("oci", {{"tar", "false"}}).status()));
+}
+
+TEST(ReadExporterTest, TheFormOfAnImage) {
+  const absl::StatusOr<Destination> oci =
+      ReadExporter("oci", {{"compression", "zstd"},
+                           {"compression-level", "7"},
+                           {"force-compression", "true"},
+                           {"oci-mediatypes", "false"},
+                           {"rewrite-timestamp", "true"},
+                           {"annotation.a", "1"},
+                           {"annotation-index.b", "2"},
+                           {"annotation-manifest-descriptor[linux/amd64].c", "3"}});
+  ASSERT_TRUE(oci.ok()) << oci.status();
+  EXPECT_EQ(oci->output.kind(), v1::BuildOutput::OCI);
+  EXPECT_EQ(oci->output.compression(), v1::BuildOutput::ZSTD);
+  EXPECT_EQ(oci->output.compression_level(), 7);
+  EXPECT_TRUE(oci->output.force_compression());
+  EXPECT_TRUE(oci->output.has_oci_media_types());
+  EXPECT_FALSE(oci->output.oci_media_types());
+  EXPECT_TRUE(oci->output.rewrite_timestamp());
+  EXPECT_EQ(oci->output.annotations().at("manifest:a"), "1");
+  EXPECT_EQ(oci->output.annotations().at("index:b"), "2");
+  EXPECT_EQ(oci->output.annotations().at("manifest-descriptor:c"), "3");
+  EXPECT_TRUE(ReadExporter("image", {{"push", "true"}})->output.push());
+  EXPECT_TRUE(absl::IsInvalidArgument(ReadExporter("oci", {{"compression", "rar"}}).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(ReadExporter("oci", {{"push", "perhaps"}}).status()));
+}
+
+TEST(ReadFrontendTest, SeveralPlatformsCachesAndContextsOfTheClient) {
+  const absl::StatusOr<Solve> solve = ReadFrontend(
+      "dockerfile.v0",
+      {{"platform", "linux/amd64,linux/arm64"},
+       {"multi-platform", "true"},
+       {"context:layout", "oci-layout://store:latest@sha256:abc"},
+       {"context:more", "local:dir"},
+       {"attest:provenance", "mode=max,version=v0.2"},
+       {"attest:sbom", ""},
+       {"vcs:revision", "123"},
+       {"cache-imports",
+        R"([{"Type":"registry","Attrs":{"ref":"r/a:c"}},)"
+        R"({"Type":"local","Attrs":{"src":"d","digest":"sha256:00"}},{"Type":"gha","Attrs":{}}])"}},
+      {});
+  ASSERT_TRUE(solve.ok()) << solve.status();
+  const v1::BuildRequest::Open& open = solve->request;
+  EXPECT_EQ(Strings(open.platforms().begin(), open.platforms().end()),
+            (Strings{"linux/amd64", "linux/arm64"}));
+  EXPECT_EQ(open.platform(), "");
+  ASSERT_EQ(open.contexts_size(), 2);
+  EXPECT_EQ(solve->sources.layouts.at(1), (SolveStore{"oci:store", "sha256:abc"}));
+  EXPECT_EQ(solve->sources.directories.at(2), "dir");
+  EXPECT_EQ(open.contexts(1).source(), "");
+  EXPECT_EQ(open.attestations().provenance(), v1::BuildAttestations::MAX);
+  EXPECT_EQ(open.attestations().slsa_version(), "v0.2");
+  EXPECT_EQ(open.attestations().vcs().at("revision"), "123");
+  EXPECT_TRUE(open.attestations().sbom());
+  ASSERT_EQ(open.cache_from_size(), 2);
+  EXPECT_EQ(open.cache_from(0).reference(), "r/a:c");
+  EXPECT_EQ(solve->sources.caches[1], (SolveStore{"local:d", "sha256:00"}));
+  EXPECT_EQ(solve->notes.size(), 1u);
+}
+
+TEST(AddCacheExportTest, PlacesOfACache) {
+  Solve solve;
+  ASSERT_TRUE(AddCacheExport("local", {{"dest", "d"}, {"mode", "max"}, {"tag", "t"}}, solve).ok());
+  ASSERT_TRUE(
+      AddCacheExport("registry", {{"ref", "r/c"}, {"image-manifest", "false"}}, solve).ok());
+  ASSERT_TRUE(AddCacheExport("inline", {}, solve).ok());
+  EXPECT_EQ(solve.sources.cache_stores, (Strings{"local:d", "", ""}));
+  EXPECT_TRUE(solve.request.cache_to(0).all_steps());
+  EXPECT_EQ(solve.request.cache_to(0).tag(), "t");
+  EXPECT_TRUE(solve.request.cache_to(1).index());
+  EXPECT_EQ(solve.request.cache_to(2).kind(), v1::BuildCachePlace::INLINE);
+  EXPECT_TRUE(absl::IsInvalidArgument(AddCacheExport("registry", {{"ref", "r/c"}}, solve)));
+  EXPECT_TRUE(absl::IsInvalidArgument(AddCacheExport("local", {{"mode", "mid"}}, solve)));
+  EXPECT_TRUE(absl::IsUnimplemented(AddCacheExport("s3", {}, solve)));
 }
 
 TEST(IgnorePatternsTest, LinesAreCleaned) {

@@ -10,35 +10,23 @@
 #include <algorithm>
 #include <cerrno>
 #include <list>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
 
+#include "base/ttrpc_frame.h"
 #include "proto/ttrpc/ttrpc.pb.h"
 #include "supervisor/api/grpc_status.h"
 
 namespace gantry::api {
 namespace {
 
-constexpr size_t kHeadBytes = 10;
-constexpr size_t kMostPayloadBytes = 4 << 20;
 constexpr size_t kMostConnections = 256;
 // Answers are small: a client with so many that it does not take takes none.
 constexpr size_t kMostOutBytes = 1 << 20;
 constexpr size_t kReadBytes = 64 << 10;
-
-constexpr char kRequest = 1;
-constexpr char kResponse = 2;
-
-uint32_t Number(absl::string_view bytes) {
-  uint32_t number = 0;
-  for (size_t i = 0; i < 4; ++i) number = number << 8 | static_cast<unsigned char>(bytes[i]);
-  return number;
-}
-void AppendNumber(uint32_t number, std::string& out) {
-  for (int shift = 24; shift >= 0; shift -= 8) out.push_back(static_cast<char>(number >> shift));
-}
 
 std::string Frame(uint32_t stream, const absl::StatusOr<std::string>& result) {
   ttrpc::Response response;
@@ -49,13 +37,9 @@ std::string Frame(uint32_t stream, const absl::StatusOr<std::string>& result) {
     response.mutable_status()->set_code(status.error_code());
     response.mutable_status()->set_message(status.error_message());
   }
-  const std::string payload = response.SerializeAsString();
   std::string frame;
-  AppendNumber(static_cast<uint32_t>(payload.size()), frame);
-  AppendNumber(stream, frame);
-  frame.push_back(kResponse);
-  frame.push_back(0);
-  return frame + payload;
+  AppendTtrpcFrame(stream, TtrpcType::kResponse, response.SerializeAsString(), frame);
+  return frame;
 }
 
 }  // namespace
@@ -140,23 +124,22 @@ bool TtrpcServer::Receive(Connection& connection) {
 
 bool TtrpcServer::TakeFrames(Connection& connection) {
   absl::string_view in = connection.in;
-  while (in.size() >= kHeadBytes) {
-    const size_t length = Number(in);
-    const uint32_t stream = Number(in.substr(4));
-    const bool request = in[8] == kRequest;
-    if (length > kMostPayloadBytes) {
-      const size_t here = std::min(length, in.size() - kHeadBytes);
-      connection.skip = length - here;
-      in.remove_prefix(kHeadBytes + here);
-      connection.out += Frame(
-          stream, absl::ResourceExhaustedError(absl::StrCat("a message of ", length, " bytes; ",
-                                                            kMostPayloadBytes, " are allowed")));
+  while (const std::optional<TtrpcHead> head = ReadTtrpcHead(in)) {
+    if (head->length > kTtrpcMostPayloadBytes) {
+      const size_t here = std::min(head->length, in.size() - kTtrpcHeadBytes);
+      connection.skip = head->length - here;
+      in.remove_prefix(kTtrpcHeadBytes + here);
+      connection.out +=
+          Frame(head->stream,
+                absl::ResourceExhaustedError(absl::StrCat("a message of ", head->length, " bytes; ",
+                                                          kTtrpcMostPayloadBytes, " are allowed")));
       continue;
     }
-    if (in.size() < kHeadBytes + length) break;
+    if (in.size() < kTtrpcHeadBytes + head->length) break;
     // Data of streams, which no method here has, is passed over.
-    if (request) connection.out += Answer(stream, in.substr(kHeadBytes, length));
-    in.remove_prefix(kHeadBytes + length);
+    if (head->Is(TtrpcType::kRequest))
+      connection.out += Answer(head->stream, in.substr(kTtrpcHeadBytes, head->length));
+    in.remove_prefix(kTtrpcHeadBytes + head->length);
   }
   connection.in.erase(0, connection.in.size() - in.size());
   return connection.out.size() <= kMostOutBytes;

@@ -5,8 +5,7 @@
 // sends what is no frame, loses its connection; so does one beyond the most there may be.
 //
 // Life: construct -> Adopt() connections -> destruction, which closes them. Adopt() is thread-safe.
-// Wire: a frame is length u32, stream id u32 (big endian), type u8, flags u8, payload of at most 4
-// MiB.
+// Wire: base/ttrpc_frame.h.
 #ifndef GANTRY_SUPERVISOR_API_CONTAINERD_TTRPC_SERVER_H_
 #define GANTRY_SUPERVISOR_API_CONTAINERD_TTRPC_SERVER_H_
 

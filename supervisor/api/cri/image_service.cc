@@ -40,6 +40,7 @@ core::CallContext InNamespace(const Call& call) {
   core::CallContext context = call.context();
   context.ns = kNamespace;
   context.lease.clear();
+  context.caller.door = "CRI";
   return context;
 }
 

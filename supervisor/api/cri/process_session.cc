@@ -109,18 +109,19 @@ class ProcessSession {
 
   void Run(absl::Duration creation_time, const OpenProcess& open) {
     if (inbox_.wake() < 0 || !Collect(creation_time).ok()) return;
-    absl::StatusOr<std::unique_ptr<runtime::AttachStream>> stream = open(&inbox_);
-    if (!stream.ok()) {
-      Fail(stream.status());
+    absl::StatusOr<OpenedProcess> opened = open(&inbox_);
+    if (!opened.ok()) {
+      Fail(opened.status());
       return;
     }
-    stream_ = *std::move(stream);
+    stream_ = std::move(opened->stream);
     const absl::Status served = Serve();
     // Before the inbox ends: this waits for the stream's last call.
     // Input that ends with its client is the shim's decision where the process is a container's.
     if (!served.ok() && is_exec_ && !purpose_.tty && purpose_.in) CloseStdin();
     if (!served.ok()) stream_->Cancel();
     stream_.reset();
+    if (!served.ok() && opened->client_left) opened->client_left();
   }
 
  private:

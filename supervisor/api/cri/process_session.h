@@ -11,13 +11,14 @@
 #include "absl/time/time.h"
 
 #include "supervisor/api/cri/link_connection.h"
+#include "supervisor/api/cri/opened_process.h"
 #include "supervisor/api/cri/stream_link.h"
 #include "supervisor/core/container_streams.h"
 
 namespace gantry::api::cri {
 
-using OpenProcess = std::function<absl::StatusOr<std::unique_ptr<runtime::AttachStream>>(
-    runtime::AttachStream::Handler* handler)>;
+using OpenProcess =
+    std::function<absl::StatusOr<OpenedProcess>(runtime::AttachStream::Handler* handler)>;
 
 // Waits until the client has opened its channels, at most `creation_time`; then opens the process's
 // streams and serves until the process has ended or the client has gone. Of an exec, an exit code

@@ -53,6 +53,7 @@ core::CallContext InNamespace(const Call& call) {
   core::CallContext context = call.context();
   context.ns = kNamespace;
   context.lease.clear();
+  context.caller.door = "CRI";
   return context;
 }
 
@@ -283,12 +284,27 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
                                           now.config.SerializeAsString());
     });
   }
+  grpc::ServerUnaryReactor* CheckpointContainer(grpc::CallbackServerContext* context,
+                                                const wire::CheckpointContainerRequest* request,
+                                                wire::CheckpointContainerResponse*) override {
+    return HandleOn(lane_, *context, [=, this](Call& call) {
+      core::CallContext in = InNamespace(call);
+      CancelToken limit(
+          request->timeout() > 0 ? absl::Seconds(request->timeout()) : absl::InfiniteDuration(),
+          in.cancel);
+      in.cancel = &limit;
+      return parts_.pods->Checkpoint(in, request->container_id(), request->location());
+    });
+  }
   grpc::ServerUnaryReactor* UpdatePodSandboxResources(
       grpc::CallbackServerContext* context, const wire::UpdatePodSandboxResourcesRequest* request,
       wire::UpdatePodSandboxResourcesResponse*) override {
-    // The kubelet has set the pod's cgroup; there is nothing else that needs to know.
-    return HandleOn(lane_, *context, [=, this](Call& call) {
-      return parts_.pods->Get(InNamespace(call), request->pod_sandbox_id()).status();
+    // The kubelet has set the pod's cgroup; plugins may want to know.
+    return HandleOn(lane_, *context, [=, this](Call& call) -> absl::Status {
+      GANTRY_ASSIGN_OR_RETURN(const oci::Resources overhead, ToResources(request->overhead()));
+      GANTRY_ASSIGN_OR_RETURN(const oci::Resources resources, ToResources(request->resources()));
+      return parts_.pods->UpdatePod(InNamespace(call), request->pod_sandbox_id(), overhead,
+                                    resources);
     });
   }
 

@@ -25,6 +25,7 @@
 #include "absl/time/time.h"
 
 #include "base/unique_fd.h"
+#include "supervisor/api/cri/opened_process.h"
 #include "supervisor/core/container_streams.h"
 
 namespace gantry::api::cri {
@@ -43,7 +44,7 @@ struct StreamChoice {
 struct StreamTargets {
   // The process is started with its streams connected (core::ExecService::Exec). `handler` outlives
   // the stream. An error is sent to the client as the exec's failure.
-  std::function<absl::StatusOr<std::unique_ptr<runtime::AttachStream>>(
+  std::function<absl::StatusOr<OpenedProcess>(
       const std::string& container_id, const std::vector<std::string>& command,
       const StreamChoice& streams, runtime::AttachStream::Handler* handler)>
       exec;

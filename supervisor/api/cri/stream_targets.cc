@@ -27,10 +27,10 @@ StreamTargets CoreStreamTargets(
     const std::string& ns, core::ExecService& execs, core::ContainerStreams& streams,
     std::function<absl::StatusOr<std::string>(const std::string& pod_id)> netns_path) {
   StreamTargets targets;
-  targets.exec = [ns, &execs](const std::string& container_id,
-                              const std::vector<std::string>& command, const StreamChoice& choice,
-                              runtime::AttachStream::Handler* handler)
-      -> absl::StatusOr<std::unique_ptr<runtime::AttachStream>> {
+  targets.exec = [ns, &execs](
+                     const std::string& container_id, const std::vector<std::string>& command,
+                     const StreamChoice& choice,
+                     runtime::AttachStream::Handler* handler) -> absl::StatusOr<OpenedProcess> {
     v1::ExecInput::Open open;
     open.set_container(container_id);
     v1::ExecConfig& config = *open.mutable_config();
@@ -45,7 +45,10 @@ StreamTargets CoreStreamTargets(
     context.cancel = &patience;
     GANTRY_ASSIGN_OR_RETURN(core::ExecService::StartedExec started,
                             execs.Exec(context, open, handler));
-    return std::move(started.stream);
+    return OpenedProcess(std::move(started.stream),
+                         [ns, &execs, container = started.container_id, exec = started.exec_id] {
+                           execs.ClientLeft(ns, container, exec);
+                         });
   };
   targets.attach = [ns, &streams](const std::string& container_id, const StreamChoice& choice,
                                   runtime::AttachStream::Handler* handler) {

@@ -8,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include <nlohmann/json.hpp>
 
@@ -18,6 +19,9 @@
 
 namespace gantry::api::cri {
 namespace {
+
+// A device plugin's key follows; the value names CDI devices.
+constexpr char kCdiAnnotation[] = "cdi.k8s.io/";
 
 namespace v1 = gantry::v1;
 
@@ -342,7 +346,11 @@ absl::StatusOr<core::PodContainer> ToContainer(const std::string& pod,
   config.set_working_dir(in.working_dir());
   for (const wire::KeyValue& one : in.envs())
     config.add_env(absl::StrCat(one.key(), "=", one.value()));
-  *config.mutable_labels() = in.labels();
+  // Kubelet gets all of its labels back, from the extension; those that core and containerd's
+  // clients act on are not a pod's to set.
+  for (const auto& [name, value] : in.labels()) {
+    if (!absl::StartsWith(name, "containerd.io/")) (*config.mutable_labels())[name] = value;
+  }
   *config.mutable_annotations() = in.annotations();
   config.set_open_stdin(in.stdin());
   config.set_stdin_once(in.stdin_once());
@@ -359,6 +367,12 @@ absl::StatusOr<core::PodContainer> ToContainer(const std::string& pod,
     out.mounts.push_back(std::move(one));
   }
   for (const wire::CDIDevice& device : in.cdi_devices()) out.cdi_devices.push_back(device.name());
+  // The older way of device plugins; what is named in both ways is had once.
+  for (const auto& [key, value] : in.annotations()) {
+    if (!absl::StartsWith(key, kCdiAnnotation)) continue;
+    for (const absl::string_view name : absl::StrSplit(value, ','))
+      out.cdi_devices.emplace_back(name);
+  }
   GANTRY_RETURN_IF_ERROR(ReadSecurity(in.linux().security_context(), read, out));
   GANTRY_ASSIGN_OR_RETURN(out.resources, ToResources(in.linux().resources()));
   config.set_oom_score_adj(static_cast<int32_t>(in.linux().resources().oom_score_adj()));

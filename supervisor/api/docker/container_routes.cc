@@ -105,11 +105,18 @@ absl::Status List(const Parts& parts, Request& request) {
     for (const v1::Network& network : networks->networks())
       network_ids.emplace(network.name(), network.id());
   }
+  const auto has = [&request](absl::string_view path) {
+    return HasField(Document::kContainerSummary, request.version(), path);
+  };
+  engine::SummaryFields fields;
+  fields.image_manifest = has("ImageManifestDescriptor");
+  fields.annotations = has("HostConfig.Annotations");
+  fields.dns_names = has("NetworkSettings.Networks.*.DNSNames");
+  fields.gateway_priority = has("NetworkSettings.Networks.*.GwPriority");
   Value out = Value::EmptyList();
   const absl::Time now = absl::Now();
   for (const v1::ContainerSummary& container : listed.containers())
-    out.Append(ForVersion(Document::kContainerSummary, request.version(),
-                          engine::ContainerSummaryDocument(container, network_ids, now)));
+    out.Append(engine::ContainerSummaryDocument(container, network_ids, now, fields));
   return request.Reply(200, out);
 }
 

@@ -114,6 +114,8 @@ absl::Status Start(const Parts& parts, Request& request) {
         parts.records->Load(context, exec.container_id);
     if (loaded.ok()) parts.records->Publish(*loaded, "exec_detach", {{"execID", exec.exec_id}});
   }
+  if (result.end == ProcessStream::End::kClientLeft)
+    parts.execs->ClientLeft(kNamespace, exec.container_id, exec.exec_id);
   process->Finish(std::move(client));
   return absl::OkStatus();
 }

@@ -69,6 +69,7 @@ Request::Request(http::Exchange& exchange, ApiVersion version, http::Fields para
       version_(version),
       parameters_(std::move(parameters)),
       query_(http::ParseQuery(exchange.head().query)),
+      caller_(core::CallerOfSocket(exchange.transport().descriptor(), "Docker")),
       body_(exchange),
       out_(exchange),
       watch_(exchange.OnGone([this] { cancel_.Cancel("the client has gone"); })) {}

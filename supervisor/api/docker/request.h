@@ -24,6 +24,7 @@
 #include "base/engine/value.h"
 #include "supervisor/api/docker/api_version.h"
 #include "supervisor/core/call_context.h"
+#include "supervisor/core/caller.h"
 #include "supervisor/http/server.h"
 
 namespace gantry::api::docker {
@@ -78,9 +79,9 @@ class Request {
   ByteSource& body() { return body_; }
 
   // For calls that end when the client leaves.
-  core::CallContext context() { return {kNamespace, "", &cancel_}; }
+  core::CallContext context() { return {kNamespace, "", &cancel_, caller_}; }
   // For calls that are carried out whether the client waits for it or not.
-  core::CallContext lasting() const { return {kNamespace, "", nullptr}; }
+  core::CallContext lasting() const { return {kNamespace, "", nullptr, caller_}; }
   CancelToken& cancel() { return cancel_; }
 
   // ---- answers ----
@@ -130,6 +131,7 @@ class Request {
   const ApiVersion version_;
   const http::Fields parameters_;
   const http::Fields query_;
+  const core::Caller caller_;
   http::Fields fields_;
   BodySource body_;
   OutSink out_;

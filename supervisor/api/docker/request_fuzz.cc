@@ -1,10 +1,7 @@
 // What requests carry beside their paths: queries with filters, JSON in bodies, credentials in
 // headers. The bytes up to the first line end are the query, what follows is the body.
-#include <algorithm>
 #include <cstdlib>
-#include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/strings/string_view.h"
@@ -22,6 +19,7 @@
 #include "proto/gantry/v1/networks.pb.h"
 #include "proto/gantry/v1/types.pb.h"
 #include "proto/gantry/v1/volumes.pb.h"
+#include "supervisor/api/docker/fuzz_exchange.h"
 #include "supervisor/api/docker/image_names.h"
 #include "supervisor/api/docker/request.h"
 
@@ -29,43 +27,6 @@ namespace gantry {
 namespace {
 
 namespace docker = api::docker;
-
-// A request whose answer nobody reads.
-class FuzzExchange final : public http::Exchange {
- public:
-  FuzzExchange(absl::string_view query, absl::string_view body) : body_(body) {
-    head_.method = "POST";
-    head_.query = std::string(query);
-    head_.has_body = true;
-    head_.fields = {{"content-type", "application/json"}};
-  }
-  const http::RequestHead& head() const override { return head_; }
-  absl::StatusOr<size_t> ReadBody(char* buffer, size_t size) override {
-    const size_t n = std::min(size, body_.size());
-    body_.copy(buffer, n);
-    body_.remove_prefix(n);
-    return n;
-  }
-  absl::Status Respond(int, const http::Fields&, absl::string_view) override {
-    return absl::OkStatus();
-  }
-  absl::Status Begin(int, const http::Fields&, std::optional<uint64_t>) override {
-    return absl::OkStatus();
-  }
-  absl::Status Write(absl::string_view) override { return absl::OkStatus(); }
-  absl::Status End() override { return absl::OkStatus(); }
-  bool begun() const override { return false; }
-  void CloseAfter() override {}
-  bool stopping() const override { return false; }
-  absl::StatusOr<http::Hijacked> Hijack() override { return absl::UnimplementedError("none"); }
-  http::PeerWatch::Watch OnGone(std::function<void()>) override { return {}; }
-  http::Transport& transport() override { abort(); }
-  void AnsweredRaw() override {}
-
- private:
-  http::RequestHead head_;
-  absl::string_view body_;
-};
 
 }  // namespace
 
@@ -89,7 +50,7 @@ void FuzzOne(absl::string_view bytes) {
   const size_t end = bytes.find('\n');
   const absl::string_view query = bytes.substr(0, end);
   const absl::string_view body = end == absl::string_view::npos ? "" : bytes.substr(end + 1);
-  FuzzExchange exchange(query, body);
+  docker::FuzzExchange exchange(query, body);
   docker::Request request(exchange, docker::kNewest, {});
   (void)request.Flag("all");
   (void)request.Number("t").ok();

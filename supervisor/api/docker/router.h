@@ -11,6 +11,7 @@
 
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -45,6 +46,11 @@ class Router {
         since);
   }
 
+  // Errors say what `name_of` answers for an id, "" for none, in its place.
+  void NameIdsBy(std::function<std::string(const std::string& id)> name_of) {
+    name_of_ = std::move(name_of);
+  }
+
   struct Match {
     const Handler* handler = nullptr;
     ApiVersion version = kNewest;
@@ -76,6 +82,7 @@ class Router {
   };
 
   std::vector<Route> routes_;
+  std::function<std::string(const std::string& id)> name_of_;
 };
 
 }  // namespace gantry::api::docker

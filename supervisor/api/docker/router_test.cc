@@ -146,6 +146,16 @@ TEST_F(RequestTest, EveryAnswerNamesTheApiAndErrorsAreJson) {
   EXPECT_THAT(AskDocker(path_, "GET", "/nowhere"), HasSubstr("{\"message\":\"page not found\"}\n"));
 }
 
+TEST_F(RequestTest, ErrorsHaveNamesInPlaceOfIds) {
+  router_.NameIdsBy([](const std::string& id) { return id[0] == 'a' ? "web" : ""; });
+  Serve([](Request&) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("container ", std::string(64, 'a'), " shares with ", std::string(64, 'b')));
+  });
+  EXPECT_THAT(AskDocker(path_, "POST", "/echo"),
+              HasSubstr(absl::StrCat("container web shares with ", std::string(64, 'b'))));
+}
+
 TEST_F(RequestTest, TruthIsDockers) {
   Serve([](Request& request) {
     return request.ReplyText(200, absl::StrCat(request.Flag("a"), request.Flag("b", true)));

@@ -68,8 +68,8 @@ absl::StatusOr<std::vector<buildkit::Destination>> DestinationsOf(const Request&
   }
   if (out.empty()) out.emplace_back();
   for (buildkit::Destination& one : out) {
-    if (one.kind == buildkit::Destination::Kind::kImage && one.names.empty())
-      one.names = request.QueryAll("t");
+    if (one.kind != buildkit::Destination::Kind::kImage || one.output.names_size() > 0) continue;
+    for (const std::string& name : request.QueryAll("t")) one.output.add_names(name);
   }
   return out;
 }
@@ -136,6 +136,17 @@ absl::StatusOr<buildkit::Solver::Job> SessionBuildOf(const Request& request) {
   // These clients ask for the host's network without saying that they allow it.
   GANTRY_ASSIGN_OR_RETURN(job.solve,
                           buildkit::ReadFrontend("dockerfile.v0", attributes, {"network.host"}));
+  GANTRY_ASSIGN_OR_RETURN(const Value caches, JsonQuery(request, "cachefrom"));
+  if (caches.is_list()) {
+    for (const Value& one : caches.list()) {
+      if (!one.is_string()) continue;
+      GANTRY_RETURN_IF_ERROR(
+          buildkit::AddCacheImport("registry", {{"ref", one.string()}}, job.solve));
+    }
+  }
+  const auto wants_inline = attributes.find("build-arg:BUILDKIT_INLINE_CACHE");
+  if (wants_inline != attributes.end() && wants_inline->second == "1")
+    GANTRY_RETURN_IF_ERROR(buildkit::AddCacheExport("inline", {}, job.solve));
   GANTRY_ASSIGN_OR_RETURN(job.destinations, DestinationsOf(request));
   return job;
 }

@@ -30,6 +30,9 @@ constexpr Field kFields[] = {
     {Document::kContainer, "Config.Healthcheck.StartInterval", {1, 44}},
     {Document::kContainer, "NetworkSettings.Networks.*.DNSNames", {1, 44}},
     {Document::kContainer, "NetworkSettings.Networks.*.GwPriority", {1, 48}},
+    {Document::kContainer, "ImageManifestDescriptor", {1, 48}},
+    {Document::kContainerSummary, "ImageManifestDescriptor", {1, 48}},
+    {Document::kContainerSummary, "HostConfig.Annotations", {1, 46}},
     {Document::kContainerSummary, "NetworkSettings.Networks.*.DNSNames", {1, 44}},
     {Document::kContainerSummary, "NetworkSettings.Networks.*.GwPriority", {1, 48}},
 };
@@ -56,6 +59,13 @@ Value Without(Value value, const Path& path, size_t depth) {
 }
 
 }  // namespace
+
+bool HasField(Document document, ApiVersion version, absl::string_view path) {
+  for (const Field& field : kFields) {
+    if (field.document == document && path == field.path) return version >= field.since;
+  }
+  return true;
+}
 
 Value ForVersion(Document document, ApiVersion version, Value newest) {
   for (const Field& field : kFields) {

@@ -5,12 +5,17 @@
 #ifndef GANTRY_SUPERVISOR_API_DOCKER_VERSION_TABLE_H_
 #define GANTRY_SUPERVISOR_API_DOCKER_VERSION_TABLE_H_
 
+#include "absl/strings/string_view.h"
+
 #include "base/engine/value.h"
 #include "supervisor/api/docker/api_version.h"
 
 namespace gantry::api::docker {
 
 enum class Document { kContainer, kContainerSummary };
+
+// Whether a version has what the table lists: for those that leave it out while they make a document.
+bool HasField(Document document, ApiVersion version, absl::string_view path);
 
 engine::Value ForVersion(Document document, ApiVersion version, engine::Value newest);
 

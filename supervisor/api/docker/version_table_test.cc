@@ -27,6 +27,13 @@ TEST(VersionTableTest, OlderVersionsLackWhatCameLater) {
             R"("NetworkSettings":{"Networks":{"x":{"NetworkID":"1"},"y":null}}})");
 }
 
+TEST(VersionTableTest, SaysOfAFieldWhetherAVersionHasIt) {
+  constexpr char kPriority[] = "NetworkSettings.Networks.*.GwPriority";
+  EXPECT_FALSE(HasField(Document::kContainerSummary, {1, 47}, kPriority));
+  EXPECT_TRUE(HasField(Document::kContainerSummary, {1, 48}, kPriority));
+  EXPECT_TRUE(HasField(Document::kContainerSummary, {1, 24}, "Id"));
+}
+
 TEST(VersionTableTest, TheNewestHasEverything) {
   EXPECT_NE(Container(kNewest).find("DNSNames"), std::string::npos);
 }

@@ -60,6 +60,16 @@ class AttachReactor : public OutgoingCall<grpc::ServerBidiReactor<In, Out>, Out>
       if (stream_ != nullptr) stream_->WritesDone();
       return;
     }
+    if constexpr (requires(const In& in) { in.detach(); }) {
+      if (incoming_.input_case() == In::kDetach) {
+        {
+          absl::MutexLock lock(&this->mu_);
+          left_on_purpose_ = true;
+          if (stream_ != nullptr) stream_->Cancel();
+        }
+        return this->End(absl::OkStatus());
+      }
+    }
     bool more = true;
     switch (incoming_.input_case()) {
       case In::kStdin: {
@@ -87,7 +97,7 @@ class AttachReactor : public OutgoingCall<grpc::ServerBidiReactor<In, Out>, Out>
       case In::kOpen:
         this->End(absl::InvalidArgumentError("`open` comes once"));
         return;
-      case In::INPUT_NOT_SET:
+      default:  // INPUT_NOT_SET, and what only some calls have, which is above
         break;
     }
     if (more) this->StartRead(&incoming_);
@@ -170,6 +180,10 @@ class AttachReactor : public OutgoingCall<grpc::ServerBidiReactor<In, Out>, Out>
   virtual void Signal(const std::string& signal) = 0;
   // The client has gone: ends what waits without a thread and without a stream. On gRPC's thread.
   virtual void Withdraw() {}
+  // The client has gone before the process ended, and did not say that it leaves.
+  bool abandoned() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(this->mu_) {
+    return this->gone_ && !exit_seen_ && !left_on_purpose_;
+  }
 
   // Waits until the shim has connected the streams: what is started after that loses no output.
   absl::Status WaitAttached() {
@@ -252,6 +266,7 @@ class AttachReactor : public OutgoingCall<grpc::ServerBidiReactor<In, Out>, Out>
   std::unique_ptr<runtime::AttachStream> stream_ ABSL_GUARDED_BY(this->mu_);
   bool begun_ ABSL_GUARDED_BY(this->mu_) = false;
   bool exit_seen_ ABSL_GUARDED_BY(this->mu_) = false;
+  bool left_on_purpose_ ABSL_GUARDED_BY(this->mu_) = false;
   bool input_held_ ABSL_GUARDED_BY(this->mu_) = false;
   bool output_wanted_ ABSL_GUARDED_BY(this->mu_) = false;
   bool output_asked_ ABSL_GUARDED_BY(this->mu_) = true;  // opening the stream asks for the first

@@ -238,12 +238,21 @@ class ExecReactor final : public AttachReactor<v1::ExecInput, v1::ExecOutput> {
     auto started = parts_.execs->Exec(call(), open, open.detach() ? nullptr : this);
     if (!started.ok()) return End(started.status());
     exec_id_ = started->exec_id;
+    if (!open.detach()) {
+      absl::MutexLock lock(&mu_);
+      attached_exec_ = {started->container_id, started->exec_id};
+    }
     v1::ExecOutput output;
     output.mutable_started()->set_exec_id(exec_id_);
     output.mutable_started()->set_pid(started->pid);
     Post(std::move(output));
     if (open.detach()) return End(absl::OkStatus());
     Connected(std::move(started->stream));
+    EndIfAbandoned();
+  }
+
+  void Withdraw() override {
+    Later([this, self = shared_from_this()] { EndIfAbandoned(); });
   }
 
   void Exited(const v1::ProcessExited& exited) override {
@@ -261,9 +270,22 @@ class ExecReactor final : public AttachReactor<v1::ExecInput, v1::ExecOutput> {
   }
 
  private:
+  // Whichever is last, the start of the process or the client's departure, finds both.
+  void EndIfAbandoned() {
+    std::pair<std::string, std::string> exec;
+    {
+      absl::MutexLock lock(&mu_);
+      if (!abandoned()) return;
+      exec.swap(attached_exec_);
+    }
+    parts_.execs->ClientLeft(call().ns(), exec.first, exec.second);
+  }
+
   const ContainersParts& parts_;
   std::string container_;
   std::string exec_id_;
+  // Container and id, of an exec with a client that is started.
+  std::pair<std::string, std::string> attached_exec_ ABSL_GUARDED_BY(mu_);
 };
 
 template <class Reactor>

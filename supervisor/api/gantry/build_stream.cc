@@ -32,8 +32,10 @@ absl::Status Unexpected(const v1::BuildRequest& message, absl::string_view wante
 
 std::string StreamedBuildClient::ContextKey(int index) const {
   if (index == 0) return request_.context_key();
-  if (index > request_.contexts_size()) return "";
-  return request_.contexts(index - 1).key();
+  const int beside = index - 1;
+  if (beside < request_.contexts_size()) return request_.contexts(beside).key();
+  const int cache = beside - request_.contexts_size();
+  return cache < request_.cache_from_size() ? request_.cache_from(cache).key() : "";
 }
 
 absl::Status StreamedBuildClient::Want(int index, build::ContextUpdate& update, size_t& wanted) {

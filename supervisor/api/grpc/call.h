@@ -18,6 +18,7 @@
 #include "base/cancel_token.h"
 #include "supervisor/api/grpc_status.h"
 #include "supervisor/core/call_context.h"
+#include "supervisor/core/caller.h"
 #include "supervisor/metadata/scope.h"
 
 namespace gantry::api {
@@ -40,6 +41,9 @@ class Call {
     context_.ns = scope_.ns;
     context_.lease = scope_.lease;
     context_.cancel = &cancel_;
+    // Pods' door, which names no namespace, says so itself.
+    context_.caller =
+        core::CallerOfPeer(context.peer(), scoped == Scoped::kDefault ? "gantry" : "containerd");
   }
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
