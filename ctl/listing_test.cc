@@ -41,7 +41,7 @@ std::string Expand(absl::string_view text) {
 TEST(GoTemplateTest, FieldsAndText) {
   EXPECT_EQ(Expand("<{{.Name}} {{.State.ExitCode}}>"), "</web 3>");
   EXPECT_EQ(Expand("{{.Size}}"), "1234567890123");
-  EXPECT_EQ(Expand("{{.State}}"), "map[Running:true ExitCode:3]");
+  EXPECT_EQ(Expand("{{.State}}"), "map[ExitCode:3 Running:true]");
 }
 
 TEST(GoTemplateTest, AnActionWithoutEndIsShownAsItStands) {

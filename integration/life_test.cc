@@ -183,7 +183,7 @@ TEST_F(LifeTest, AnExecEndsWithItsClient) {
   ASSERT_TRUE(client.ok()) << client.status();
   const std::string count = "ps | grep -c '[s]leep 70' || true";
   EXPECT_TRUE(Eventually([&] { return Exec("ce", count) == "3" || Exec("ce", count) == "4"; }));
-  client->Kill(SIGKILL);
+  EXPECT_TRUE(client->Kill(SIGKILL).ok());
   EXPECT_TRUE(Eventually([&] { return Exec("ce", count) == "0"; })) << Exec("ce", "ps");
   EXPECT_EQ(Exec("ce", "ps | grep -c '[s]leep 1000'"), "1");
 
@@ -207,7 +207,7 @@ TEST_F(LifeTest, AnExecGoesOnWithoutItsClientWhereThatIsConfigured) {
   ASSERT_TRUE(client.ok()) << client.status();
   const std::string count = "ps | grep -c '[s]leep 701' || true";
   EXPECT_TRUE(Eventually([&] { return Exec("ce", count) == "1"; }));
-  client->Kill(SIGKILL);
+  EXPECT_TRUE(client->Kill(SIGKILL).ok());
   // What would end it has been sent when a later exec has been served.
   EXPECT_EQ(Exec("ce", "sleep 1; " + count), "1");
 }

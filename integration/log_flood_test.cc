@@ -106,7 +106,9 @@ class LogFloodTest : public testing::Test {
   void TearDown() override {
     if (bed_ == nullptr) return;
     (void)bed_->Ctl({"rm", "-f", "flood"});
-    if (mounted_) EXPECT_EQ(umount(Logs().c_str()), 0) << strerror(errno);
+    if (mounted_) {
+      EXPECT_EQ(umount(Logs().c_str()), 0) << strerror(errno);
+    }
   }
 
   // The directory with the directories of containers, which hold their logs.

@@ -94,7 +94,9 @@ class Node {
     const int on = 1;
     setsockopt(made.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     EXPECT_EQ(bind(made.get(), reinterpret_cast<sockaddr*>(&at), length), 0) << address;
-    if (type == SOCK_STREAM) EXPECT_EQ(listen(made.get(), 16), 0);
+    if (type == SOCK_STREAM) {
+      EXPECT_EQ(listen(made.get(), 16), 0);
+    }
     return made;
   }
   ino_t inode() const {

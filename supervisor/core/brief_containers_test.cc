@@ -35,8 +35,15 @@ class BriefContainersTest : public ContainerFixture {
     v1::ContainerConfig config;
     config.set_image("image");
     WriteIntent(config, fresh.record);
-    WriteManifest({.media_type = "m", .digest = content::Digest::Sha256Of("x"), .size_bytes = 7},
-                  {.os = "linux", .architecture = "arm64", .variant = "v8"}, fresh.record);
+    content::Descriptor manifest;
+    manifest.media_type = "m";
+    manifest.digest = content::Digest::Sha256Of("x");
+    manifest.size_bytes = 7;
+    content::Platform platform;
+    platform.os = "linux";
+    platform.architecture = "arm64";
+    platform.variant = "v8";
+    WriteManifest(manifest, platform, fresh.record);
     ASSERT_TRUE(stores_.containers.Create({kNs, ""}, std::move(fresh)).ok());
   }
 };

@@ -99,13 +99,15 @@ class ContainerNetworksTest : public ContainerFixture {
   }
   std::vector<std::string> Networks(const std::string& id) {
     std::vector<std::string> names;
-    for (const v1::NetworkAttachment& one : Stored(id).networks()) names.push_back(one.network());
+    const v1::ContainerConfig stored = Stored(id);
+    for (const v1::NetworkAttachment& one : stored.networks()) names.push_back(one.network());
     return names;
   }
   // Addresses that the container has now.
   std::vector<std::string> Addresses(const std::string& id) {
     std::vector<std::string> addresses;
-    for (const metadata::StoredEndpoint& one : store_.EndpointsOf(kNs, id).value())
+    const std::vector<metadata::StoredEndpoint> endpoints = store_.EndpointsOf(kNs, id).value();
+    for (const metadata::StoredEndpoint& one : endpoints)
       addresses.insert(addresses.end(), one.record.addresses().begin(),
                        one.record.addresses().end());
     return addresses;

@@ -412,6 +412,15 @@ absl::StatusOr<ContainerVolumes::Given> ContainerSet::SetMounts(
     take(target);
     if (pid != 0) GANTRY_RETURN_IF_ERROR(RemoveLiveMount(pid, target));
   }
+  // The record does not have them when one after them is refused.
+  std::vector<std::string> added_live;
+  absl::Cleanup take_away = [&added_live, &loaded, pid] {
+    for (const std::string& target : added_live) {
+      const absl::Status undone = RemoveLiveMount(pid, target);
+      LOG_IF(WARNING, !undone.ok())
+          << "id=" << loaded.id() << " mount " << target << ": " << undone;
+    }
+  };
   for (size_t i = 0; i < mounts.size(); ++i) {
     oci::MountConfig& mount = mounts[i];
     const v1::Mount& asked = added.mounts(static_cast<int>(i));
@@ -432,11 +441,13 @@ absl::StatusOr<ContainerVolumes::Given> ContainerSet::SetMounts(
     if (pid != 0) {
       if (replaces) GANTRY_RETURN_IF_ERROR(RemoveLiveMount(pid, mount.destination));
       GANTRY_RETURN_IF_ERROR(AddLiveMount(pid, mount));
+      added_live.push_back(mount.destination);
     }
     // With the name of its volume.
     (void)TakeMount(config, mount.destination);
     *config.add_mounts() = asked;
   }
+  std::move(take_away).Cancel();
   return given;
 }
 

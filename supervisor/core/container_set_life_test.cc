@@ -261,6 +261,16 @@ TEST_F(ContainerSetLifeTest, AMountThatWouldHideAnotherIsRefused) {
               HasSubstr("/data: /data/below is mounted below it, and would be hidden"));
 }
 
+TEST_F(ContainerSetLifeTest, OfMountsThatAreRefusedTogetherNoneIsLeftInWhatRuns) {
+  Run();
+  v1::SetContainerRequest request;
+  *request.add_mounts() = Bind(Source("one"), "/data/below");
+  *request.add_mounts() = Bind(Source("two"), "/data");
+  EXPECT_EQ(FieldOf(Set(request).status()), "mounts");
+  EXPECT_EQ(Inside("/data/below/file"), "(none)");
+  EXPECT_TRUE(records_->Load(context_, "web")->config.mounts().empty());
+}
+
 TEST_F(ContainerSetLifeTest, AVolumeThatIsAddedIsUsedByTheContainer) {
   v1::SetContainerRequest request;
   v1::Mount* mount = request.add_mounts();

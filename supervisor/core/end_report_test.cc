@@ -204,7 +204,7 @@ TEST_F(EndReportTest, AProgramThatIsNotThereIsLookedForInTheContainersPath) {
   const std::string id = Make("web");
   SetSpec(id, R"({"args":["serve","-p","80"],"cwd":"/","env":["A=b","PATH=/opt/bin:/bin"],)"
               R"("user":{"uid":33,"gid":34}})");
-  FailStart(id, "executable file `serve` not found in $PATH: No such file or directory");
+  FailStart(id, "exec: \"serve\": executable file not found in $PATH: no such file or directory");
   const v1::EndReport report = Explain(id);
   EXPECT_TRUE(report.start_failed());
   EXPECT_EQ(report.exit_code(), 127u);

@@ -69,7 +69,7 @@ class LiveMountsTest : public testing::Test {
         ReadFile(absl::StrCat("/proc/", process_->pid(), "/mountinfo"), 1 << 20).value();
     for (const absl::string_view line : absl::StrSplit(all, '\n')) {
       const std::vector<std::string> words = absl::StrSplit(line, ' ');
-      if (words.size() > 5 && words[4] == path) last = line;
+      if (words.size() > 5 && words[4] == path) last = std::string(line);
     }
     return last;
   }

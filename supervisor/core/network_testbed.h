@@ -137,9 +137,53 @@ class NetworkBed : public testing::Test {
     std::string listed;
     EXPECT_EQ(network::InNetns(host_.get(),
                                [&] {
-      Command list;
-      list.argv = {"/usr/sbin/nft", "list", "table", "inet",
-                   network::TableName(directory_.path() + "/state")};
+                                 Command list;
+                                 list.argv = {"/usr/sbin/nft", "list", "table", "inet",
+                                              network::TableName(directory_.path() + "/state")};
+                                 const absl::StatusOr<CommandResult> done = RunCommand(list);
+                                 if (done.ok()) listed = done->out;
+                                 return done.status();
+                               }),
+              absl::OkStatus());
+    return listed;
+  }
+  // Ports at containers' own addresses: "10.7.0.2 . tcp . 80".
+  std::set<std::string> Opened() {
+    std::string listed = Rules();
+    listed.erase(0, listed.find("set open4"));
+    listed.erase(listed.find("chain"));
+    std::set<std::string> ports;
+    for (absl::string_view word : absl::StrSplit(listed, absl::ByAnyChar(",{}\n"))) {
+      if (absl::StrContains(word, " . tcp . "))
+        ports.emplace(absl::StripAsciiWhitespace(word.substr(word.find('=') + 1)));
+    }
+    return ports;
+  }
+  // What the kernel's rules have of TCP ports of every address: "28080 -> 10.7.0.2:80".
+  std::vector<std::string> Published() {
+    const std::string listed = Rules();
+    std::set<std::string> ports;
+    for (absl::string_view word : absl::StrSplit(listed, absl::ByAnyChar(",{}\n"))) {
+      const std::vector<absl::string_view> sides = absl::StrSplit(word, " : ");
+      if (sides.size() != 2 || !absl::StrContains(sides[0], "tcp . ")) continue;
+      ports.insert(
+          absl::StrCat(absl::StripAsciiWhitespace(sides[0].substr(sides[0].rfind(' '))), " -> ",
+                       absl::StrReplaceAll(absl::StripAsciiWhitespace(sides[1]), {{" . ", ":"}})));
+    }
+    return {ports.begin(), ports.end()};
+  }
+
+  TempDir directory_;
+  UniqueFd host_;
+  std::unique_ptr<network::Links> links_;
+  std::unique_ptr<metadata::Database> db_;
+  std::optional<metadata::NetworkStore> store_;
+  std::unique_ptr<NetworkKernel> kernel_;
+  std::unique_ptr<NetworkService> service_;
+  std::unique_ptr<NetworkPlaces> places_;
+  CallContext context_;
+  EventBus events_;
+};
 
 }  // namespace gantry::core
 

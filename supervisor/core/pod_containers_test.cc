@@ -458,7 +458,7 @@ TEST_F(PodContainersTest, ALimitThatTheKernelRefusesIsNotOnRecord) {
   change.cpu_shares = 512;
   ASSERT_TRUE(pods_->UpdateContainer(context_, id, change, "cri", "newer").ok());
   EXPECT_EQ(Spec(id)["linux"]["resources"]["memory"]["limit"], 64 << 20);
-  change.cpu_shares = 1;
+  change.cpu_period_micros = 1;
   EXPECT_TRUE(absl::IsInvalidArgument(pods_->UpdateContainer(context_, id, change, "cri", "bad")));
   EXPECT_EQ(Loaded(id).record.extensions().at("cri").value(), "newer");
 }

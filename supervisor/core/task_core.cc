@@ -321,12 +321,12 @@ void TaskService::Core::OnShimEvent(const std::weak_ptr<Task>& weak, const shim:
         ApplyOom(*task, again);
         break;
       case shim::v1::Event::kPaused: {
-        SetPaused(*task, true);
+        ApplySwitchEvent(*task, true, again);
         parts.events->Publish(task->key.ns, ProcessEvent(task->key, action::kPause, {}));
         break;
       }
       case shim::v1::Event::kResumed: {
-        SetPaused(*task, false);
+        ApplySwitchEvent(*task, false, again);
         parts.events->Publish(task->key.ns, ProcessEvent(task->key, action::kUnpause, {}));
         break;
       }
@@ -351,6 +351,17 @@ void TaskService::Core::SetPaused(Task& task, bool paused) {
   Process& init = task.processes[""].process;
   if (paused && init.status == ProcessStatus::kRunning) init.status = ProcessStatus::kPaused;
   if (!paused && init.status == ProcessStatus::kPaused) init.status = ProcessStatus::kRunning;
+}
+
+void TaskService::Core::ApplySwitchAnswer(Task& task, bool paused) {
+  absl::MutexLock lock(&task.mu);
+  if (++task.switches_ahead > 0) SetPaused(task, paused);
+}
+
+void TaskService::Core::ApplySwitchEvent(Task& task, bool paused, bool again) {
+  // What the shim said of itself at the recovery is newer.
+  if (again) return;
+  if (--task.switches_ahead < 0) SetPaused(task, paused);
 }
 
 void TaskService::Core::PublishDeleted(Task& task, const std::string& exec_id, const Exit& exit) {

@@ -98,6 +98,9 @@ struct TaskService::Task {
       0;  // events up to here happened while no supervisor listened
   uint64_t applied_until ABSL_GUARDED_BY(mu) = 0;  // the shim's last event that was published
   SeenEvents seen ABSL_GUARDED_BY(mu);
+  // Answers to pauses and resumes less their events: the later of the two says nothing new, and may
+  // come when the next pause or resume has been done.
+  int switches_ahead ABSL_GUARDED_BY(mu) = 0;
 };
 
 struct TaskService::Core : std::enable_shared_from_this<TaskService::Core> {
@@ -172,6 +175,10 @@ struct TaskService::Core : std::enable_shared_from_this<TaskService::Core> {
   void OnShimEvent(const std::weak_ptr<Task>& weak, const shim::v1::Event& event);
 
   void SetPaused(Task& task, bool paused) ABSL_EXCLUSIVE_LOCKS_REQUIRED(task.mu);
+  // After the shim's answer to a pause (`paused`) or resume.
+  void ApplySwitchAnswer(Task& task, bool paused);
+  // After its event.
+  void ApplySwitchEvent(Task& task, bool paused, bool again) ABSL_EXCLUSIVE_LOCKS_REQUIRED(task.mu);
 
   void PublishDeleted(Task& task, const std::string& exec_id, const Exit& exit)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(task.mu);

@@ -314,8 +314,7 @@ absl::Status TaskService::Pause(const CallContext& context, const std::string& i
   GANTRY_ASSIGN_OR_RETURN(auto reached, core_->Reach({context.ns, id}));
   GANTRY_RETURN_IF_ERROR(
       reached.second->client().Pause(runtime::CallOptions{kRuntimeCall, context.cancel}));
-  absl::MutexLock lock(&reached.first->mu);
-  core_->SetPaused(*reached.first, true);
+  core_->ApplySwitchAnswer(*reached.first, true);
   return absl::OkStatus();
 }
 
@@ -323,8 +322,7 @@ absl::Status TaskService::Resume(const CallContext& context, const std::string& 
   GANTRY_ASSIGN_OR_RETURN(auto reached, core_->Reach({context.ns, id}));
   GANTRY_RETURN_IF_ERROR(
       reached.second->client().Resume(runtime::CallOptions{kRuntimeCall, context.cancel}));
-  absl::MutexLock lock(&reached.first->mu);
-  core_->SetPaused(*reached.first, false);
+  core_->ApplySwitchAnswer(*reached.first, false);
   return absl::OkStatus();
 }
 

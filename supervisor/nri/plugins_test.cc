@@ -324,8 +324,8 @@ TEST_F(PluginsTest, NoContainerIsMissedByAPluginThatJoinsMeanwhile) {
   EXPECT_TRUE(plugin->WaitFor("CreateContainer"));
   std::vector<std::string> methods;
   for (const auto& [method, request] : plugin->calls()) methods.push_back(method);
-  EXPECT_THAT(methods,
-              ElementsAre("Configure", "Synchronize", "RemoveContainer", "CreateContainer"));
+  EXPECT_THAT(methods, ElementsAre("Configure", "Synchronize", "RemoveContainer", "CreateContainer",
+                                   "ValidateContainerAdjustment"));
 }
 
 TEST_F(PluginsTest, MuchIsShownInParts) {

@@ -152,7 +152,8 @@ std::string FakePlugin::Answer(const std::string& method, const std::string& bod
     return json{{"Volumes", all}, {"Err", ""}}.dump();
   }
   if (method == "VolumeDriver.Create") {
-    for (const auto& [key, value] : in.value("Opts", json::object()).items()) {
+    const json options = in.value("Opts", json::object());
+    for (const auto& [key, value] : options.items()) {
       if (key == "fail") return json{{"Err", value}}.dump();
       volumes_[name][key] = value.get<std::string>();
     }

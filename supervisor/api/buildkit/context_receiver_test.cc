@@ -21,11 +21,13 @@ using fsutil::types::Packet;
 constexpr uint32_t kDirectory = 1u << 31;
 const absl::Time kNow = absl::FromUnixSeconds(2'000'000'000);
 
-// A client's directory: name to content, and the time of all of them.
+// Name to content, "/" for a directory.
+using Files = std::map<std::string, std::string>;
+
+// A client's directory, and the time of all of it.
 class Sender : public PacketStream {
  public:
-  explicit Sender(const std::map<std::string, std::string>& files,
-                  absl::Time time = kNow - absl::Hours(1)) {
+  explicit Sender(const Files& files, absl::Time time = kNow - absl::Hours(1)) {
     for (const auto& [path, content] : files) {
       Packet packet;
       packet.mutable_stat()->set_path(path);
@@ -91,14 +93,14 @@ class ContextReceiverTest : public testing::Test {
 };
 
 TEST_F(ContextReceiverTest, OnlyWhatHasChangedIsAskedFor) {
-  Sender first({{"a", "/"}, {"a/b", "one"}, {"c", ""}, {"d", "four"}});
+  Sender first(Files{{"a", "/"}, {"a/b", "one"}, {"c", ""}, {"d", "four"}});
   ASSERT_TRUE(Receive(first).ok());
   EXPECT_EQ(first.asked, (std::vector<uint32_t>{1, 2, 3}));
   EXPECT_EQ(Content("a/b") + Content("c") + Content("d"), "onefour");
-  Sender same({{"a", "/"}, {"a/b", "one"}, {"c", ""}, {"d", "four"}});
+  Sender same(Files{{"a", "/"}, {"a/b", "one"}, {"c", ""}, {"d", "four"}});
   ASSERT_TRUE(Receive(same).ok());
   EXPECT_TRUE(same.asked.empty());
-  Sender changed({{"a", "/"}, {"a/b", "longer"}, {"d", "four"}});
+  Sender changed(Files{{"a", "/"}, {"a/b", "longer"}, {"d", "four"}});
   ASSERT_TRUE(Receive(changed).ok());
   EXPECT_EQ(changed.asked, (std::vector<uint32_t>{1}));
   EXPECT_EQ(Content("a/b") + Content("c") + Content("d"), "longer(missing)four");
@@ -106,38 +108,38 @@ TEST_F(ContextReceiverTest, OnlyWhatHasChangedIsAskedFor) {
 
 TEST_F(ContextReceiverTest, AFileThatWasModifiedAMomentAgoIsAskedForAgain) {
   for (int round = 0; round < 2; ++round) {
-    Sender sender({{"a", "x"}}, kNow - absl::Milliseconds(1));
+    Sender sender(Files{{"a", "x"}}, kNow - absl::Milliseconds(1));
     ASSERT_TRUE(Receive(sender).ok());
     EXPECT_EQ(sender.asked.size(), 1u);
   }
 }
 
 TEST_F(ContextReceiverTest, OneWithAttributesIsLeftToTheOtherWay) {
-  Sender sender({{"a", "x"}});
+  Sender sender(Files{{"a", "x"}});
   (*sender.queue().front().mutable_stat()->mutable_xattrs())["user.note"] = "y";
   EXPECT_EQ(Receive(sender).code(), absl::StatusCode::kUnimplemented);
-  Sender foreign({{"a", "x"}});
+  Sender foreign(Files{{"a", "x"}});
   (*foreign.queue().front().mutable_stat()->mutable_xattrs())["security.selinux"] = "y";
   EXPECT_TRUE(Receive(foreign).ok());
 }
 
 TEST_F(ContextReceiverTest, HostileSendersAreRefused) {
   for (const char* path : {"../x", "/x", "a/../../x", "no/directory", ""}) {
-    Sender sender({{path, "x"}});
+    Sender sender(Files{{path, "x"}});
     EXPECT_EQ(Receive(sender).code(), absl::StatusCode::kInvalidArgument) << path;
   }
-  Sender unasked({{"a", "x"}});
+  Sender unasked(Files{{"a", "x"}});
   Packet data;
   data.set_type(Packet::PACKET_DATA);
   data.set_id(7);
   unasked.queue().push_front(data);
   EXPECT_EQ(Receive(unasked).code(), absl::StatusCode::kInvalidArgument);
-  Sender early({{"a", "x"}});
+  Sender early(Files{{"a", "x"}});
   Packet fin;
   fin.set_type(Packet::PACKET_FIN);
   early.queue().push_front(fin);
   EXPECT_EQ(Receive(early).code(), absl::StatusCode::kInvalidArgument);
-  Sender cut({{"a", "x"}});
+  Sender cut(Files{{"a", "x"}});
   cut.queue().pop_back();
   EXPECT_EQ(Receive(cut).code(), absl::StatusCode::kUnavailable);
 }

@@ -284,7 +284,7 @@ class TasksService final : public Tasks::CallbackService, public DoorService {
                                  Empty*) override {
     return HandleOn(*room_.long_calls, *context, [=, this](Call& call) {
       return tasks_.Kill(call.context(), request->container_id(), request->exec_id(),
-                         request->signal(), request->all());
+                         request->signal(), request->exec_id().empty() && request->all());
     });
   }
 

@@ -3,14 +3,17 @@
 #define GANTRY_SUPERVISOR_API_DOCKER_FUZZ_EXCHANGE_H_
 
 #include <algorithm>
-#include <cstdlib>
 #include <functional>
 #include <optional>
 #include <string>
 #include <utility>
 
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 
+#include "base/unique_fd.h"
 #include "supervisor/http/server.h"
 
 namespace gantry::api::docker {
@@ -47,12 +50,25 @@ class FuzzExchange final : public http::Exchange {
   bool stopping() const override { return false; }
   absl::StatusOr<http::Hijacked> Hijack() override { return absl::UnimplementedError("none"); }
   http::PeerWatch::Watch OnGone(std::function<void()>) override { return {}; }
-  http::Transport& transport() override { abort(); }
+  http::Transport& transport() override { return transport_; }
   void AnsweredRaw() override {}
 
  private:
+  // Without a socket, and so without a caller who could be named.
+  class NoTransport final : public http::Transport {
+   public:
+    absl::StatusOr<size_t> Read(char*, size_t, absl::Duration) override { return 0; }
+    absl::Status Write(absl::string_view, absl::Duration, absl::Duration) override {
+      return absl::OkStatus();
+    }
+    void Close() override {}
+    void Break() override {}
+    UniqueFd Release() override { return {}; }
+  };
+
   http::RequestHead head_;
   absl::string_view body_;
+  NoTransport transport_;
 };
 
 }  // namespace gantry::api::docker

@@ -87,7 +87,7 @@ TEST(ParseCdiFileTest, WhatHasNoSenseIsRefusedWithItsPlace) {
       {edits + "deviceNodes/0/path", "dev/x", "not absolute"},
       {edits + "deviceNodes/0/type", "x", "not b, c, u or p"},
       {edits + "deviceNodes/0/permissions", "rwx", "\"rwm\""},
-      {edits + "deviceNodes/0/fileMode", 65536, "twelve bits"},
+      {edits + "deviceNodes/0/fileMode", 4096, "twelve bits"},
       {edits + "mounts/0/containerPath", "x", "not absolute"},
       {edits + "mounts/0/hostPath", "", "missing"},
       {edits + "hooks/0/hookName", "postmortem", "unknown"},
