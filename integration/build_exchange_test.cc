@@ -41,15 +41,20 @@ class BuildExchangeTest : public testing::Test {
   void SetUp() override {
     if (geteuid() != 0) GTEST_SKIP() << "containers need root";
     bed_ = Bed();
+    ASSERT_TRUE(bed_->LoadBusybox(kBase));
     context_ = bed_->scratch() + "/context";
     std::filesystem::create_directories(context_);
   }
   static std::unique_ptr<Testbed> Bed() {
     Testbed::Options options;
     options.config = "[network]\ndefault = \"none\"\n";
-    auto bed = std::make_unique<Testbed>(options);
-    EXPECT_TRUE(bed->LoadBusybox(kBase));
-    return bed;
+    return std::make_unique<Testbed>(options);
+  }
+  // Another machine, with the same base image.
+  std::unique_ptr<Testbed> Other() {
+    std::unique_ptr<Testbed> other = Bed();
+    EXPECT_TRUE(Ok(other->Ctl({"load", "-i", bed_->scratch() + "/busybox.tar"})));
+    return other;
   }
   void File(const std::string& path, const std::string& content) {
     const std::string whole = absl::StrCat(context_, "/", path);
@@ -100,7 +105,7 @@ TEST_F(BuildExchangeTest, AnotherMachineTakesStepsOutOfALocalCache) {
   const std::string cache = bed_->scratch() + "/cache";
   ASSERT_TRUE(Ok(Build(kRandom, {"--cache-to", "type=local,mode=max,dest=" + cache})));
   const std::string id = In(*bed_, {"cat", "/id", "/own"});
-  const std::unique_ptr<Testbed> other = Bed();
+  const std::unique_ptr<Testbed> other = Other();
   const Outcome built = BuildOn(*other, kRandom, {"--cache-from", "type=local,src=" + cache});
   ASSERT_TRUE(Ok(built));
   EXPECT_EQ(In(*other, {"cat", "/id", "/own"}), id) << built.err;
@@ -114,7 +119,7 @@ TEST_F(BuildExchangeTest, TheSmallerCacheHasTheResultsLayersOnly) {
   const std::string cache = bed_->scratch() + "/cache";
   ASSERT_TRUE(Ok(Build(kRandom, {"--cache-to", "type=local,dest=" + cache})));
   const std::string ids = In(*bed_, {"cat", "/id", "/own"});
-  const std::unique_ptr<Testbed> other = Bed();
+  const std::unique_ptr<Testbed> other = Other();
   // The first stage is done again, so the copy of its file is another one.
   ASSERT_TRUE(Ok(BuildOn(*other, kRandom, {"--cache-from", "type=local,src=" + cache})));
   EXPECT_NE(In(*other, {"cat", "/id", "/own"}), ids);
@@ -129,9 +134,11 @@ TEST_F(BuildExchangeTest, CachesInARegistryAndInImages) {
       kText,
       {"--cache-to", absl::StrCat("type=registry,mode=max,ref=", host, "/app:cache"), "--cache-to",
        "type=inline", "-o", absl::StrCat("type=registry,name=", host, "/app:v1")})));
+  // Out of the cache, and into the store this time.
+  ASSERT_TRUE(Ok(Build(kText)));
   const std::string id = In(*bed_, {"cat", "/id"});
   for (const char* from : {"/app:cache", "/app:v1"}) {
-    const std::unique_ptr<Testbed> other = Bed();
+    const std::unique_ptr<Testbed> other = Other();
     const Outcome built = BuildOn(*other, kText, {"--cache-from", host + from});
     ASSERT_TRUE(Ok(built));
     EXPECT_EQ(In(*other, {"cat", "/id"}), id) << from << "\n" << built.err;
@@ -157,7 +164,7 @@ TEST_F(BuildExchangeTest, ACacheWithOtherBytesIsNotTaken) {
     bytes.back() ^= 1;
     ASSERT_TRUE(WriteFile(blob.path(), bytes).ok());
   }
-  const std::unique_ptr<Testbed> other = Bed();
+  const std::unique_ptr<Testbed> other = Other();
   const Outcome built = BuildOn(*other, kText, {"--cache-from", "type=local,src=" + cache});
   ASSERT_TRUE(Ok(built));
   EXPECT_FALSE(absl::StrContains(built.err, "CACHED")) << built.err;
@@ -213,7 +220,7 @@ TEST_F(BuildExchangeTest, TheFormOfAnImage) {
   EXPECT_EQ(In(*bed_, {"cat", "/a", "/b"}), "1\n2");
   for (const char* wrong : {"type=oci,compression=rar", "type=oci,compresion=gzip", "type=nothing",
                             "type=oci,compression-level=99"})
-    EXPECT_EQ(Build(kText, {"-o", wrong}).code, 125) << wrong;
+    EXPECT_EQ(Build(kText, {"-o", wrong}).code, 1) << wrong;
 }
 
 TEST_F(BuildExchangeTest, LimitedTimesGiveTheSameImageEachTime) {

@@ -76,7 +76,7 @@ PROJECTS = {
                    "pom.xml": "<project/>\n", "src/main/java/A.java": "class A {}\n", "src/test/java/ATest.java": "class ATest {}\n"},
     "tomcat": {"Dockerfile": "FROM debian\nENV CATALINA_HOME /usr/local/tomcat\nENV PATH $CATALINA_HOME/bin:$PATH\nRUN mkdir -p \"$CATALINA_HOME\"\nWORKDIR $CATALINA_HOME\n"
                              "ENV TOMCAT_MAJOR=10\\\n    TOMCAT_VERSION=10.1.1\nADD apache-tomcat.tar.gz /tmp/unpacked/\nRUN set -eux; cp -r /tmp/unpacked/in/. .; rm -rf /tmp/unpacked; "
-                             "find . -name '*.bat' -delete; chmod -R +rX .\nEXPOSE 8080\nCMD [\"catalina.sh\", \"run\"]\n", "apache-tomcat.tar.gz": "tar:gz"},
+                             "find . -name '*.bat' -exec rm {} +; chmod -R +rX .\nEXPOSE 8080\nCMD [\"catalina.sh\", \"run\"]\n", "apache-tomcat.tar.gz": "tar:gz"},
     "debian-rootfs": {"Dockerfile": "FROM scratch\nADD rootfs.tar /\nCMD [\"bash\"]\n", "rootfs.tar": "tar:"},
     "alpine-user": {"Dockerfile": "FROM debian\nRUN useradd -m app\nCOPY --chown=app:app site /home/app/site\nUSER app\nWORKDIR /home/app\nRUN echo $(id -u) > uid\n",
                     "site/index.html": "<p>\n", "site/img/logo.svg": "<svg/>\n"},
@@ -107,7 +107,7 @@ PROJECTS = {
                                   "RUN chmod 000 /secret/b\n", "f": "f\n"},
     "deletions": {"Dockerfile": "FROM debian\nCOPY d /d\nRUN rm -r /d/sub && rm /d/a && mkdir /d/sub && echo new > /d/sub/n\nRUN mv /d /e\n", "d/a": "a\n", "d/b": "b\n", "d/sub/c": "c\n"},
     "workdirs": {"Dockerfile": "FROM debian\nWORKDIR /a\nWORKDIR b\nWORKDIR ../c\nENV D=deep\nWORKDIR $D/er\nRUN pwd > /where\n"},
-    "expansion": {"Dockerfile": "FROM debian\nENV A=one B=\"two words\"\nENV C=${A:-x} D=${Z:-z} E=${A:+set} F=${B#two }\nCOPY ${A}.txt /$A/\nRUN echo \"$C $D $E $F\" > /vars\n", "one.txt": "1\n"},
+    "expansion": {"Dockerfile": "FROM debian\nENV A=one B=\"two words\"\nENV C=${A:-x} D=${Z:-z} E=${A:+set} F=\"${B#two }\"\nCOPY ${A}.txt /$A/\nRUN echo \"$C $D $E $F\" > /vars\n", "one.txt": "1\n"},
     "exec-forms": {"Dockerfile": "FROM debian\nRUN [\"/bin/sh\", \"-c\", \"echo json > /j\"]\nSHELL [\"/bin/sh\", \"-c\"]\nRUN echo shell > /s\nCMD echo hi\nENTRYPOINT [\"/bin/sh\"]\nCMD [\"-c\", \"x\"]\n"},
     "other-file": {"Dockerfile": "FROM nothing\n", "docker/prod.Dockerfile": "FROM debian\nCOPY app /app\n", "app/x": "x\n", "file": "docker/prod.Dockerfile"},
     "many-stages": {"Dockerfile": "FROM debian AS s0\nRUN echo 0 > /0\n" + "".join("FROM s%d AS s%d\nRUN echo %d > /%d\n" % (i - 1, i, i, i) for i in range(1, 6)) +

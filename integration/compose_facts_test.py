@@ -246,7 +246,7 @@ def case19(b):
     text = "services:\n  web:\n    %s    environment: {A: %s}\n%s  db:\n    %s"
     b.file(text % (SLEEP, "1", "", SLEEP)).compose("up", "-d")
     before = b.id("case19-web-1"), b.id("case19-db-1")
-    has(b.compose("up", "-d").stderr, "Container case19-web-1  Running", "Container case19-db-1  Running")
+    has(b.compose("up", "-d").stderr, "Container case19-web-1 Running ", "Container case19-db-1 Running ")
     b.file(text % (SLEEP, "1", "    build: {context: .}\n    depends_on: [db]\n", SLEEP)).compose("up", "-d")
     same((b.id("case19-web-1"), b.id("case19-db-1")), before)
     b.file(text % (SLEEP, "2", "", SLEEP)).compose("up", "-d")

@@ -161,6 +161,11 @@ TEST_F(CriChurnTest, NothingIsLeftOfPodsThatComeAndGoBesideFaultsAndKills) {
     if (++fault % 4 == 0) {
       bed_->KillDaemon();
       ASSERT_TRUE(bed_->StartDaemon());
+      // The first call may find out that the connection is the old daemon's.
+      Insist("ListPodSandbox", [&] {
+        return Call(&wire::RuntimeService::Stub::ListPodSandbox, wire::ListPodSandboxRequest(),
+                    &listed);
+      });
     }
   }
   SetFault("");

@@ -35,7 +35,6 @@ namespace {
 using api::docker::AskDocker;
 using api::docker::DockerClient;
 using testing::AllOf;
-using testing::AnyOf;
 using testing::HasSubstr;
 using testing::Not;
 using testing::StartsWith;
@@ -156,14 +155,16 @@ TEST_F(DockerAttackTest, CopiesStayInsideWhileEveryPartOfThePathIsSwappedForALin
   // The volume's own data is swapped under an export and under a mount.
   for (int i = 0; i < Rounds(5); ++i) {
     EXPECT_THAT(Ask("GET", "/containers/swapper/export"), Not(HasSubstr("of the host")));
-    Start("mounted", "cat /m/note",
-          R"(,"HostConfig":{"Mounts":[{"Type":"volume","Source":"swapped",)"
-          R"("Target":"/m","VolumeOptions":{"Subpath":"a"}}]})");
-    break;
+    Create(R"({"Image":"busybox:door","Cmd":["cat","/m/note"],"HostConfig":{"Mounts":[{"Type":)"
+           R"("volume","Source":"swapped","Target":"/m","VolumeOptions":{"Subpath":"a"}}]}})",
+           "mounted");
+    // It cannot start where the directory was a link, or was removed, just then.
+    if (absl::StartsWith(Ask("POST", "/containers/mounted/start"), "HTTP/1.1 204"))
+      Ask("POST", "/containers/mounted/wait");
+    EXPECT_THAT(Ask("GET", "/containers/mounted/logs?stdout=1&stderr=1"),
+                Not(HasSubstr("of the host")));
+    EXPECT_THAT(Ask("DELETE", "/containers/mounted?force=1"), StartsWith("HTTP/1.1 204"));
   }
-  Ask("POST", "/containers/mounted/wait");
-  EXPECT_THAT(Ask("GET", "/containers/mounted/logs?stdout=1&stderr=1"),
-              Not(HasSubstr("of the host")));
   EXPECT_EQ(TreeOf(canary), before);
 }
 
@@ -181,7 +182,8 @@ TEST_F(DockerAttackTest, NothingOfAnImageIsRunOrLoadedByTheDaemon) {
       Program("libhostile.so"),
       " $d/$l; done; done; echo /usr/lib/preload.so > etc/ld.so.preload; "
       "printf 'passwd: trojan compat files\\ngroup: trojan compat files\\n' > etc/nsswitch.conf; "
-      "printf 'root:x:0:0:root:/:/bin/sh\\nuser:x:7:7:::\\n' > etc/passwd"));
+      "printf 'root:x:0:0:root:/:/bin/sh\\nuser:x:7:7:::\\n' > etc/passwd; printf "
+      "'root:x:0:\\nuser:x:7:\\n' > etc/group"));
   Start("trojan", "sleep 1000");
   EXPECT_THAT(Put("trojan", "/", trojans), StartsWith("HTTP/1.1 200"));
   const std::string plain = Tar("echo text > file");
@@ -252,10 +254,16 @@ TEST_F(DockerAttackTest, NeitherFirstProcessNorExecHasADescriptorOfTheHost) {
         << fd;
     // A container each is slow: those that a runtime had open once.
     if (fd < 3 || fd > 16) continue;
+    // Refused as such, and looked at in a container that gets there by a link of its image.
+    EXPECT_THAT(Ask("POST", "/containers/create",
+                    absl::StrCat(R"({"Image":"busybox:door","WorkingDir":")", cwd, R"("})")),
+                AllOf(StartsWith("HTTP/1.1 400"), HasSubstr("a handle of a process")));
     const std::string name = absl::StrCat("cwd", fd);
     Create(absl::StrCat(R"({"Image":"busybox:door","Cmd":["sh","-c",")", look,
-                        R"("],"WorkingDir":")", cwd, R"("})"),
+                        R"("],"WorkingDir":"/link"})"),
            name);
+    EXPECT_THAT(Put(name, "/", Tar(absl::StrCat("ln -s ", cwd, " link"))),
+                StartsWith("HTTP/1.1 200"));
     Ask("POST", absl::StrCat("/containers/", name, "/start"));
     Ask("POST", absl::StrCat("/containers/", name, "/wait"));
     EXPECT_THAT(Ask("GET", absl::StrCat("/containers/", name, "/logs?stdout=1")),
@@ -315,16 +323,19 @@ TEST_F(DockerAttackTest, ProgramsOfTheHostAreNeitherWrittenNorTraced) {
 // ---- requests that two readers might read differently ----
 
 TEST_F(DockerAttackTest, WhatIsCarriedOutIsWhatTheBodySaysInWhateverWayItComes) {
-  const std::string body = R"({"Image":"busybox:door","Cmd":["true"],"Labels":{"pad":")" +
+  const std::string body = R"({"Image":"busybox:door","Cmd":["true"],"Env":["PAD=)" +
                            std::string(100000, 'p') +
-                           R"("},"HostConfig":{"Privileged":false,"CapAdd":["NET_ADMIN"]}})";
+                           R"("],"HostConfig":{"Privileged":false,"CapAdd":["NET_ADMIN"]}})";
   const std::string head = "POST /containers/create?name=";
   const std::string fields = " HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\n";
-  const auto answer = [this](const std::string& bytes) {
+  const auto answer = [this](const std::string& bytes, bool whole = true) {
     DockerClient client(Socket());
     client.Send(bytes);
+    // A client that closes its side is taken for one that has gone, so the answer comes first;
+    // then the end, since what is behind may look like the beginning of another request.
+    const std::string response = whole ? client.ReadUntil("\r\n\r\n") : "";
     client.CloseWriting();
-    return client.ReadToEnd();
+    return response + client.ReadToEnd();
   };
   const auto chunked = [&](size_t piece) {
     std::string out;
@@ -349,12 +360,12 @@ TEST_F(DockerAttackTest, WhatIsCarriedOutIsWhatTheBodySaysInWhateverWayItComes) 
   // No body, a length of nothing with a body behind it, a length that is too short: nothing is made,
   // and what is behind is not taken for more of the request.
   const std::string privileged = R"({"Image":"busybox:door","HostConfig":{"Privileged":true}})";
+  const std::string missing = absl::StrCat("Content-Length: ", privileged.size() + 10);
   for (const std::string& bytes : {
            absl::StrCat(head, "bad", fields, "\r\n", privileged),
            absl::StrCat(head, "bad", fields, "Content-Length: 0\r\n\r\n", privileged),
            absl::StrCat(head, "bad", fields, "Content-Length: 10\r\n\r\n", privileged),
-           absl::StrCat(head, "bad", fields, "Content-Length: ", privileged.size() + 10, "\r\n\r\n",
-                        privileged),
+           absl::StrCat(head, "bad", fields, missing, "\r\n\r\n", privileged),
            absl::StrCat(head, "bad", fields, "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
                         privileged),
            absl::StrCat(head, "bad", fields, "Content-Length: ", privileged.size(),
@@ -370,8 +381,9 @@ TEST_F(DockerAttackTest, WhatIsCarriedOutIsWhatTheBodySaysInWhateverWayItComes) 
            absl::StrCat("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", head, "bad", fields,
                         "Content-Length: ", privileged.size(), "\r\n\r\n", privileged),
        }) {
-    const std::string response = answer(bytes);
-    EXPECT_THAT(response, Not(HasSubstr("HTTP/1.1 201"))) << absl::CHexEscape(bytes.substr(0, 300));
+    const bool whole = !absl::StrContains(bytes, missing);
+    EXPECT_THAT(answer(bytes, whole), Not(HasSubstr("HTTP/1.1 201")))
+        << absl::CHexEscape(bytes.substr(0, 300));
     EXPECT_THAT(Ask("GET", "/containers/bad/json"), StartsWith("HTTP/1.1 404"))
         << absl::CHexEscape(bytes.substr(0, 300));
   }
@@ -386,8 +398,7 @@ TEST_F(DockerAttackTest, WhatIsCarriedOutIsWhatTheBodySaysInWhateverWayItComes) 
        std::string(
            R"({"Image":"busybox:door","HostConfig":{"Privileged":false,"Priv\u0069leged":true}})"),
        privileged + std::string(5 << 20, ' '), privileged + "{}"}) {
-    EXPECT_THAT(Ask("POST", "/containers/create?name=bad", twice),
-                AnyOf(StartsWith("HTTP/1.1 400"), StartsWith("HTTP/1.1 413")))
+    EXPECT_THAT(Ask("POST", "/containers/create?name=bad", twice), StartsWith("HTTP/1.1 400"))
         << twice.substr(0, 120);
     EXPECT_THAT(Ask("GET", "/containers/bad/json"), StartsWith("HTTP/1.1 404"));
   }

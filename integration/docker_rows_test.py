@@ -3,8 +3,9 @@
 
     docker_rows_test.py BIN      BIN: the directory of the built programs
 
-docker/api.tsv has the operations with their responses, and the documents in these with the version since which each field is there. Here is
-a call for each operation: it must be answered, with a status that the table has for it (or one that docker gives besides, said here), and the
+docker/api.tsv has the operations with their responses, and the documents in these with the version since which each field is there; a row
+"gone" or "respgone" is a field that the newest version no longer has, with the version in which it was dropped in its last column. Here is a
+call for each operation: it must be answered, with a status that the table has for it (or one that docker gives besides, said here), and the
 document in the answer must have fields of the table's names, types and versions only. An operation without a call fails the test.
 
 Runs in the namespaces and with the daemon of docs_test.py. The last line is "N passed, N failed".
@@ -31,11 +32,8 @@ VERSIONS = ["1.%d" % minor for minor in range(24, 52)]
 # With all that changes something, too.
 WHOLE = {"1.24", "1.30", "1.40", "1.41", "1.43", "1.44", "1.47", "1.48", "1.51"}
 IMAGE = "busybox:latest"
-# Fields that docker's answers have and the table does not.
-BESIDES = {
-    "Gantry": "ours",
-    "Repository": "df",
-}
+# The one object in which documents have fields of our own.
+OURS = "Gantry"
 
 
 def number(version):
@@ -46,19 +44,25 @@ class Table:
     def __init__(self):
         self.operations, self.responses, self.inline, self.kinds, self.fields, self.embedded = [], {}, {}, {}, {}, {}
         for line in open(TABLE):
-            kind, one, two, name, place, type, _, values, since = line.rstrip("\n").split("\t")
+            kind, one, two, name, place, type, _, values, version = line.rstrip("\n").split("\t")
             if kind == "op":
-                self.operations.append((one, two, since))
+                self.operations.append((one, two, version))
             elif kind == "response":
                 self.responses.setdefault((one, two), {})[int(name) if name.isdigit() else 0] = type
-            elif kind == "respfield":
-                self.inline.setdefault((one, two), {})[name] = (type, since)
+            elif kind in ("respfield", "respgone"):
+                self.inline.setdefault((one, two), {})[name] = (type, *self.span(kind == "respgone", version))
             elif kind == "def":
                 self.kinds[one] = type
-            elif kind == "prop":
-                self.fields.setdefault(one, {})[two] = (type, since)
+            elif kind in ("prop", "gone"):
+                self.fields.setdefault(one, {})[two] = (type, *self.span(kind == "gone", version))
             elif kind == "embed":
                 self.embedded.setdefault(one, []).append((two, name))
+
+    @staticmethod
+    def span(gone, version):
+        """The versions of a field: the first that has it, the first that has it no longer."""
+        limit = None if version == "-" else number(version)
+        return (None, limit) if gone else (limit, None)
 
     def fields_of(self, name):
         found = dict(self.fields.get(name, {}))
@@ -107,13 +111,15 @@ class Table:
             return wrong
         for key, one in value.items():
             at = "%s.%s" % (where, key)
-            type, since = fields.get(prefix + key, (None, None))
+            type, since, gone = fields.get(prefix + key, (None, None, None))
             if type is None:
-                if key not in BESIDES:
+                if key != OURS:
                     wrong.append("%s: not in the table" % at)
                 continue
-            if since != "-" and number(version) < number(since):
-                wrong.append("%s: only since %s" % (at, since))
+            if since is not None and number(version) < since:
+                wrong.append("%s: only since %d.%d" % (at, *since))
+            if gone is not None and number(version) >= gone:
+                wrong.append("%s: no longer since %d.%d" % (at, *gone))
             inner = [path for path in fields if path.startswith(prefix + key + ".") or path.startswith(prefix + key + "[]") or path.startswith(prefix + key + "{}")]
             if isinstance(one, dict) and any(path.startswith(prefix + key + ".") for path in inner):
                 wrong += self.object(one, fields, prefix + key + ".", version, at)
@@ -174,7 +180,7 @@ class Caller:
                 wrong = self.table.object(document, self.table.inline[method, pattern], "", self.version, "$")
             else:
                 wrong = self.table.check(document, type, self.version, "$")
-            self.results.one(not wrong, "%s %s" % (method, target), "the document is the table's", "\n".join(sorted(set(wrong))[:20]))
+            self.results.one(not wrong, "%s %s" % (method, target), "the document is the table's", "\n".join(sorted(set(wrong))[:40]))
         return documents[-1] if documents else None
 
 

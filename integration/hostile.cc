@@ -39,6 +39,18 @@ bool IsOwn(const struct stat& file) {
   return stat("/", &root) == 0 && root.st_dev == file.st_dev;
 }
 
+// Whether the container has the file, which process `pid` runs, by the same name: as one that is
+// mounted into it, such as the program of its first process.
+bool IsMountedHere(int pid, const struct stat& file) {
+  char link[64], path[4096];
+  snprintf(link, sizeof link, "/proc/%d/exe", pid);
+  const ssize_t length = readlink(link, path, sizeof path - 1);
+  if (length <= 0) return false;
+  path[length] = 0;
+  struct stat here = {};
+  return stat(path, &here) == 0 && here.st_dev == file.st_dev && here.st_ino == file.st_ino;
+}
+
 // A process that runs `file` keeps it from being written; it is tried until the process is gone.
 void WriteInto(int file) {
   char path[64];
@@ -79,7 +91,7 @@ void WriteInto(int file) {
       snprintf(path, sizeof path, "/proc/%d/exe", pid);
       struct stat status = {};
       // After its exec it is a process of the container, which may trace its own.
-      if (stat(path, &status) == 0 && !IsOwn(status)) puts("SEIZED");
+      if (stat(path, &status) == 0 && !IsOwn(status) && !IsMountedHere(pid, status)) puts("SEIZED");
       fflush(stdout);
       ptrace(PTRACE_INTERRUPT, pid, nullptr, nullptr);
       waitpid(pid, nullptr, __WALL);

@@ -107,7 +107,8 @@ class LogFloodTest : public testing::Test {
     if (bed_ == nullptr) return;
     (void)bed_->Ctl({"rm", "-f", "flood"});
     if (mounted_) {
-      EXPECT_EQ(umount(Logs().c_str()), 0) << strerror(errno);
+      // Its directory is removed in the background.
+      EXPECT_TRUE(Eventually([&] { return umount(Logs().c_str()) == 0; })) << strerror(errno);
     }
   }
 

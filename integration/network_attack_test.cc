@@ -46,6 +46,12 @@ void Sh(const std::string& command) {
   ASSERT_TRUE(Ok(done));
 }
 
+// Whether bridged packets pass the rules for routed ones ("1") or not ("0").
+void LetBridgedPacketsPass(const char* passes) {
+  Sh(absl::StrCat("for f in /proc/sys/net/bridge/bridge-nf-call-ip*tables; do [ ! -e $f ] || echo ",
+                  passes, " > $f; done"));
+}
+
 UniqueFd NetnsOf(const std::string& path) {
   UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   EXPECT_TRUE(fd.valid()) << path;
@@ -79,9 +85,12 @@ std::string Frame(const std::string& to, const std::string& from, const char* ty
                   const std::string& payload) {
   return absl::StrCat(Mac(to), Mac(from), Hex(type), payload);
 }
-// 20 bytes of head, protocol UDP, and 20 more.
-std::string Ipv4(const std::string& from, const std::string& to) {
-  std::string head = absl::StrCat(Hex("450000280000400040110000"), Ip(from), Ip(to));
+// 20 bytes of head and `payload`.
+std::string Ipv4(const std::string& from, const std::string& to, const char* protocol,
+                 const std::string& payload) {
+  std::string head = absl::StrCat(Hex("4500"), std::string(1, '\0'),
+                                  std::string(1, static_cast<char>(20 + payload.size())),
+                                  Hex("0000400040"), Hex(protocol), Hex("0000"), Ip(from), Ip(to));
   uint32_t sum = 0;
   for (size_t i = 0; i < head.size(); i += 2) {
     sum += static_cast<uint32_t>(static_cast<uint8_t>(head[i])) << 8 |
@@ -90,7 +99,17 @@ std::string Ipv4(const std::string& from, const std::string& to) {
   sum = ~((sum & 0xffff) + (sum >> 16));
   head[10] = static_cast<char>(sum >> 8);
   head[11] = static_cast<char>(sum);
-  return absl::StrCat(head, Hex("1000100100140000"), "twelve bytes");
+  return absl::StrCat(head, payload);
+}
+// A datagram of UDP.
+std::string Ipv4(const std::string& from, const std::string& to) {
+  return Ipv4(from, to, "11", absl::StrCat(Hex("1000100100140000"), "twelve bytes"));
+}
+// From port 80 to port 80 of TCP. `flags`: "02" opens a connection, "12" answers that.
+std::string Tcp(const std::string& from, const std::string& to, const char* flags) {
+  return Ipv4(
+      from, to, "06",
+      absl::StrCat(Hex("005000500000000000000000"), Hex("50"), Hex(flags), Hex("100000000000")));
 }
 std::string Ipv6(const std::string& from, const std::string& to, const char* protocol,
                  const std::string& payload) {
@@ -309,11 +328,9 @@ TEST_F(NetworkAttackTest, NeighboursOfANetworkWithoutIccDoNotMeet) {
       Frame("01:00:5e:00:00:fb", me, "0800", Ipv4(attacker.ip, "224.0.0.251")),
   };
   const std::string last = Frame(kBroadcast, me, "0806", Arp("0001", me, attacker.ip, "10.78.0.1"));
-  // Whether bridged packets pass the rules for routed ones or not.
   for (const char* passes : {"0", "1"}) {
     SCOPED_TRACE(passes);
-    Sh(absl::StrCat("f=/proc/sys/net/bridge/bridge-nf-call-iptables; [ ! -e $f ] || echo ", passes,
-                    " > $f"));
+    LetBridgedPacketsPass(passes);
     for (const std::string& frame : bad) Send(wire, frame);
     Send(wire, last);
     EXPECT_TRUE(OnlyArrives(gateway, last));
@@ -336,13 +353,13 @@ TEST_F(NetworkAttackTest, LinkOpensExposedPortsWhereNeighboursDoNotMeet) {
   bed_->CtlOut({"network", "create", "--subnet", "10.78.0.0/24", "--ipv6", "--subnet", "fd78::/64",
                 "-o", "com.docker.network.bridge.enable_icc=false", "apart"});
   const Container victim = Start("apart", "victim", {"--expose", "80"});
-  const Container client = Start("apart", "client", {"--link", "victim:db"});
+  const Container client =
+      Start("apart", "client", {"--link", "victim:db", "-p", absl::StrCat(kPort, ":80")});
   const Container attacker = Start("apart", "attacker");
   const auto stands = [&] {
     for (const char* passes : {"0", "1"}) {
       SCOPED_TRACE(passes);
-      Sh(absl::StrCat("f=/proc/sys/net/bridge/bridge-nf-call-iptables; [ ! -e $f ] || echo ",
-                      passes, " > $f"));
+      LetBridgedPacketsPass(passes);
       EXPECT_EQ(Ask(client.netns, victim.ip, 80, kComesMs), "victim\n");
       EXPECT_EQ(Ask(client.netns, victim.ip6, 80, kComesMs), "victim\n");
       EXPECT_EQ(Ask(client.netns, victim.ip, 81, kStaysAwayMs), "");
@@ -366,6 +383,25 @@ TEST_F(NetworkAttackTest, LinkOpensExposedPortsWhereNeighboursDoNotMeet) {
   for (const std::string& frame : bad) Send(wire, frame);
   Send(wire, last);
   EXPECT_TRUE(OnlyArrives(tap, last, bad));
+  // The target opens no connection from the port that is open; its answers pass.
+  const UniqueFd back = RawSocket(victim.netns.get(), "eth0");
+  const UniqueFd heard = RawSocket(client.netns.get(), "eth0");
+  LetBridgedPacketsPass("0");
+  const std::string opens = Frame(client.mac, victim.mac, "0800", Tcp(victim.ip, client.ip, "02"));
+  const std::string answers =
+      Frame(client.mac, victim.mac, "0800", Tcp(victim.ip, client.ip, "12"));
+  Send(back, opens);
+  Send(back, answers);
+  EXPECT_TRUE(OnlyArrives(heard, answers, {opens}));
+  // A published port of the client is open to all, its target too.
+  for (const char* passes : {"0", "1"}) {
+    SCOPED_TRACE(passes);
+    LetBridgedPacketsPass(passes);
+    for (const Container* from : {&victim, &attacker, &client}) {
+      for (const char* gateway : {"10.78.0.1", "fd78::1"})
+        EXPECT_EQ(Ask(from->netns, gateway, kPort, kComesMs), "client\n") << from->name << gateway;
+    }
+  }
   bed_->KillDaemon();
   ASSERT_TRUE(bed_->StartDaemon());
   stands();

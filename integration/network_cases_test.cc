@@ -182,7 +182,7 @@ class NetworkCasesTest : public testing::Test {
   static std::string AddressOfDevice(const std::string& device) {
     return Sh(absl::StrCat("ip -4 -o addr show dev ", device, " | sed 's/.*inet //; s/ .*//'"));
   }
-  static std::string Rules() { return Sh("nft list ruleset"); }
+  static std::string Rules() { return Sh("/usr/sbin/nft list ruleset"); }
 
   std::unique_ptr<Node> host_;
   std::unique_ptr<Testbed> bed_;
@@ -198,21 +198,22 @@ TEST_F(NetworkCasesTest, SubnetsComeInDockersOrderAndAreUsedAgain) {
   // What the host reaches without a router is left alone, what it reaches by one is not; name
   // servers are left alone.
   bed_->CtlOut({"network", "rm", "two", "three"});
-  Sh("ip link add wire type dummy; ip addr add 192.0.2.1/24 dev wire; ip link set wire up;"
+  Sh("ip link add wire type veth peer name far; ip link set far up; ip addr add 192.0.2.1/24 dev "
+     "wire; ip link set wire up;"
      "ip route add 172.18.0.0/24 dev wire; ip route add 172.19.0.0/16 via 192.0.2.9");
   Resolve("nameserver 172.20.0.10\n");
   for (const char* name : {"one", "two"}) bed_->CtlOut({"network", "create", name});
   EXPECT_EQ(AddressOfDevice(Bridge("one")), "172.19.0.1/16\n");
   EXPECT_EQ(AddressOfDevice(Bridge("two")), "172.21.0.1/16\n");
   // The default one has the first, whenever it is made.
-  Run("c", {"--network", "bridge"});
+  Run("container", {"--network", "bridge"});
   EXPECT_EQ(AddressOfDevice("gantry0"), "172.17.0.1/16\n");
   bed_->CtlOut({"network", "create", "--subnet", "0.0.0.0/28", "small"});
   EXPECT_THAT(AddressOfDevice(Bridge("small")), HasSubstr("/28\n"));
   const Outcome host_bits = bed_->Ctl({"network", "create", "--subnet", "10.1.2.3/24", "bad"});
   EXPECT_EQ(host_bits.code, 1);
   EXPECT_THAT(host_bits.err, HasSubstr("it should be 10.1.2.0/24"));
-  bed_->CtlOut({"rm", "-f", "c"});
+  bed_->CtlOut({"rm", "-f", "container"});
 }
 
 TEST_F(NetworkCasesTest, AddressesOfARangeAndOutsideOfIt) {
@@ -245,15 +246,15 @@ TEST_F(NetworkCasesTest, AddressesOfARangeAndOutsideOfIt) {
 }
 
 TEST_F(NetworkCasesTest, DefaultBridgeIsWiredAsItsContainersSee) {
-  Run("a", {"--network", "bridge"});
-  Run("b", {"--network", "bridge"});
+  Run("first", {"--network", "bridge"});
+  Run("second", {"--network", "bridge"});
   EXPECT_THAT(Sh("ip -d link show gantry0"), HasSubstr("bridge "));
   EXPECT_THAT(Sh("ip -o link show master gantry0 | wc -l"), "2\n");
-  EXPECT_THAT(Ip("a", "-4 -o addr show eth0"), HasSubstr("inet 172.17.0.2/16"));
-  EXPECT_THAT(Ip("a", "route show default"), HasSubstr("default via 172.17.0.1 dev eth0"));
-  EXPECT_THAT(Ip("a", "-o link show"), Not(HasSubstr("eth1")));
-  const UniqueFd server = In("a").Listen("0.0.0.0", 80);
-  EXPECT_EQ(In("b").Arrives("172.17.0.2", 80, server), "172.17.0.3");
+  EXPECT_THAT(Ip("first", "-4 -o addr show eth0"), HasSubstr("inet 172.17.0.2/16"));
+  EXPECT_THAT(Ip("first", "route show default"), HasSubstr("default via 172.17.0.1 dev eth0"));
+  EXPECT_THAT(Ip("first", "-o link show"), Not(HasSubstr("eth1")));
+  const UniqueFd server = In("first").Listen("0.0.0.0", 80);
+  EXPECT_EQ(In("second").Arrives("172.17.0.2", 80, server), "172.17.0.3");
   EXPECT_EQ(host_->Arrives("172.17.0.2", 80, server), "172.17.0.1");
   // Outwards with the host's address.
   Sh("ip link add wire type veth peer name far; ip addr add 192.0.2.1/24 dev wire;"
@@ -268,8 +269,8 @@ TEST_F(NetworkCasesTest, DefaultBridgeIsWiredAsItsContainersSee) {
   const Node machine(path);
   machine.Run([] { Sh("ip addr add 192.0.2.9/24 dev far; ip link set far up"); });
   const UniqueFd far = machine.Listen("0.0.0.0", 80);
-  EXPECT_EQ(In("a").Arrives("192.0.2.9", 80, far), "192.0.2.1");
-  bed_->CtlOut({"rm", "-f", "a", "b"});
+  EXPECT_EQ(In("first").Arrives("192.0.2.9", 80, far), "192.0.2.1");
+  bed_->CtlOut({"rm", "-f", "first", "second"});
   EXPECT_TRUE(Eventually([] { return Sh("ip -o link show master gantry0 | wc -l") == "0\n"; }));
 }
 
@@ -372,7 +373,7 @@ TEST_F(NetworkCasesTest, HostNoneAndAnothersNamespace) {
   EXPECT_THAT(Ip("alone", "-o link show lo"), HasSubstr("UP"));
   EXPECT_EQ(Ip("alone", "route show"), "");
   // A person may put a device in by hand.
-  Sh(absl::StrCat("ip link add byhand type dummy; ip link set byhand netns ",
+  Sh(absl::StrCat("ip link add byhand type veth peer name far; ip link set byhand netns ",
                   bed_->Inspect("alone", "{{.State.Pid}}")));
   EXPECT_THAT(bed_->CtlOut({"exec", "alone", "ip", "link"}), HasSubstr("byhand"));
 
@@ -405,23 +406,23 @@ TEST_F(NetworkCasesTest, HostNoneAndAnothersNamespace) {
 }
 
 TEST_F(NetworkCasesTest, MacvlanDevicesHaveMacAddressesOfTheirOwnAndNoPorts) {
-  Sh("ip link add wire type dummy; ip link set wire up");
+  Sh("ip link add wire type veth peer name far; ip link set far up; ip link set wire up");
   bed_->CtlOut({"network", "create", "-d", "macvlan", "-o", "parent=wire", "--subnet",
                 "10.1.0.0/24", "--gateway", "10.1.0.254", "lan"});
-  Run("a", {"--network", "lan", "-p", absl::StrCat(kPort, ":80")});
-  Run("b", {"--network", "lan"});
+  Run("first", {"--network", "lan", "-p", absl::StrCat(kPort, ":80")});
+  Run("second", {"--network", "lan"});
   const auto mac = [&](const std::string& name) {
     return Ip(name, "-o link show eth0 | sed 's/.*ether //; s/ .*//'");
   };
-  EXPECT_NE(mac("a"), mac("b"));
-  EXPECT_NE(mac("a"), Sh("ip -o link show wire | sed 's/.*ether //; s/ .*//'"));
-  EXPECT_THAT(Ip("a", "-d link show eth0"), HasSubstr("macvlan mode bridge"));
-  EXPECT_THAT(Ip("a", "route show default"), HasSubstr("via 10.1.0.254"));
-  const UniqueFd server = In("a").Listen("0.0.0.0", 80);
-  EXPECT_EQ(In("b").Arrives("10.1.0.1", 80, server), "10.1.0.2");
+  EXPECT_NE(mac("first"), mac("second"));
+  EXPECT_NE(mac("first"), Sh("ip -o link show wire | sed 's/.*ether //; s/ .*//'"));
+  EXPECT_THAT(Ip("first", "-d link show eth0"), HasSubstr("macvlan mode bridge"));
+  EXPECT_THAT(Ip("first", "route show default"), HasSubstr("via 10.1.0.254"));
+  const UniqueFd server = In("first").Listen("0.0.0.0", 80);
+  EXPECT_EQ(In("second").Arrives("10.1.0.1", 80, server), "10.1.0.2");
   EXPECT_EQ(host_->Arrives("127.0.0.1", kPort, server, SOCK_STREAM, kStaysAwayMs), "");
-  EXPECT_EQ(bed_->CtlOut({"port", "a"}), "");
-  bed_->CtlOut({"rm", "-f", "a", "b"});
+  EXPECT_EQ(bed_->CtlOut({"port", "first"}), "");
+  bed_->CtlOut({"rm", "-f", "first", "second"});
   const Outcome overlay = bed_->Ctl({"network", "create", "-d", "overlay", "wide"});
   EXPECT_EQ(overlay.code, 1);
   EXPECT_THAT(overlay.err, HasSubstr("Kubernetes"));
@@ -478,22 +479,22 @@ TEST_F(NetworkCasesTest, DefaultRouteAndPortsGoByNameThenByPriority) {
   bed_->CtlOut({"network", "create", "--subnet", "10.1.0.0/24", "zeta"});
   bed_->CtlOut({"network", "create", "--subnet", "10.2.0.0/24", "alpha"});
   bed_->CtlOut({"network", "create", "--subnet", "10.3.0.0/24", "aaa"});
-  Run("c", {"--network", "zeta", "--network", "alpha", "-p", absl::StrCat(kPort, ":80")});
-  const Node inside = In("c");
+  Run("container", {"--network", "zeta", "--network", "alpha", "-p", absl::StrCat(kPort, ":80")});
+  const Node inside = In("container");
   const auto published_at = [&](const std::string& address) {
     const UniqueFd server = inside.Listen(address, 80);
     return host_->Arrives("127.0.0.1", kPort, server, SOCK_STREAM, kComesMs) != "";
   };
-  EXPECT_THAT(Ip("c", "route show default"), HasSubstr("via 10.2.0.1"));
+  EXPECT_THAT(Ip("container", "route show default"), HasSubstr("via 10.2.0.1"));
   EXPECT_TRUE(published_at("10.2.0.2"));
-  bed_->CtlOut({"network", "connect", "aaa", "c"});
-  EXPECT_THAT(Ip("c", "route show default"), HasSubstr("via 10.3.0.1"));
+  bed_->CtlOut({"network", "connect", "aaa", "container"});
+  EXPECT_THAT(Ip("container", "route show default"), HasSubstr("via 10.3.0.1"));
   EXPECT_TRUE(published_at("10.3.0.2"));
-  bed_->CtlOut({"network", "disconnect", "zeta", "c"});
-  bed_->CtlOut({"network", "connect", "--gw-priority", "1", "zeta", "c"});
-  EXPECT_THAT(Ip("c", "route show default"), HasSubstr("via 10.1.0.1"));
+  bed_->CtlOut({"network", "disconnect", "zeta", "container"});
+  bed_->CtlOut({"network", "connect", "--gw-priority", "1", "zeta", "container"});
+  EXPECT_THAT(Ip("container", "route show default"), HasSubstr("via 10.1.0.1"));
   EXPECT_TRUE(published_at("10.1.0.2"));
-  bed_->CtlOut({"rm", "-f", "c"});
+  bed_->CtlOut({"rm", "-f", "container"});
 }
 
 }  // namespace

@@ -80,10 +80,10 @@ TEST_F(VolumeTest, ANamedVolumeIsMadeOnFirstUseSharedAndOutlivesItsContainers) {
   const std::string mounts = Sh({"-v", "data:/x"}, "grep ' /x ' /proc/self/mountinfo");
   EXPECT_THAT(mounts, Not(HasSubstr("shared:")));
 
-  const std::string id = bed_->CtlOut({"create", "--name", "web", "-v", "data:/x", kImage});
+  ASSERT_TRUE(Ok(bed_->Ctl({"create", "--name", "web", "-v", "data:/x", kImage})));
   const Outcome refused = bed_->Ctl({"volume", "rm", "data"});
   EXPECT_EQ(refused.code, 1);
-  EXPECT_THAT(refused.err, HasSubstr("remove data: volume is in use - [" + id + "]"));
+  EXPECT_THAT(refused.err, HasSubstr("remove data: volume is in use - [web]"));
   EXPECT_EQ(bed_->Inspect("web",
                           "{{range .Mounts}}{{.Type}} {{.Name}} {{.Source}} "
                           "{{.Destination}} {{.Driver}} {{.Mode}} {{.RW}}{{end}}"),

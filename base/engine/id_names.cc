@@ -4,6 +4,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 
 namespace gantry::engine {
 namespace {
@@ -56,7 +57,11 @@ std::string WithNames(absl::string_view message,
        id = FindId(message, id + kIdDigits)) {
     const std::string text(message.substr(id, kIdDigits));
     auto found = known.find(text);
-    if (found == known.end()) found = known.emplace(text, name_of(text)).first;
+    if (found == known.end()) {
+      found = known.emplace(text, name_of(text)).first;
+      if (absl::StrContains(message, absl::StrCat("\"", found->second, "\"")))
+        found->second.clear();
+    }
     out.append(message.data() + at, id - at);
     out += found->second.empty() ? text : found->second;
     at = id + kIdDigits;

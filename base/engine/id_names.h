@@ -16,7 +16,8 @@ namespace gantry::engine {
 bool HoldsId(absl::string_view message);
 
 // `message` with what `name_of` answers for each id; "" leaves the id. Digests ("sha256:...") and
-// what is quoted as the caller wrote it, after "No such", stay.
+// what is quoted as the caller wrote it, after "No such", stay, and so does the id of a thing whose
+// name the message quotes already.
 std::string WithNames(absl::string_view message,
                       const std::function<std::string(const std::string& id)>& name_of);
 

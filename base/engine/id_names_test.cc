@@ -28,6 +28,8 @@ TEST(IdNamesTest, OthersStay) {
   EXPECT_EQ(Named("x" + kId), "x" + kId);
   EXPECT_EQ(Named("No such container: " + kId), "No such container: " + kId);
   EXPECT_EQ(Named(kId + "0"), kId + "0");
+  const std::string taken = "name \"web\" is in use by container \"" + kId + "\"";
+  EXPECT_EQ(Named(taken), taken);
 }
 
 TEST(IdNamesTest, SaysWhetherThereIsOne) {

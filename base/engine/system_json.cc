@@ -28,6 +28,7 @@ Value ListOrNull(const google::protobuf::RepeatedPtrField<std::string>& texts) {
 Value UnknownCommit() {
   Value commit = Value::EmptyObject();
   commit.Set("ID", "N/A");
+  commit.Set("Expected", "N/A");  // clients print it where it differs
   return commit;
 }
 
@@ -68,9 +69,22 @@ Value Swarm() {
   return out;
 }
 
-}  // namespace
+// By name; `ours` is what docker does not say of a runtime.
+Value Runtimes(const v1::InfoResponse& info, bool path, bool ours) {
+  Value out = Value::EmptyObject();
+  for (const auto& runtime : info.runtimes()) {
+    Value entry = Value::EmptyObject();
+    if (path) entry.Set("path", runtime.path());
+    if (ours) {
+      entry.Set("version", runtime.version());
+      entry.Set("problem", runtime.problem());
+    }
+    out.Set(runtime.name(), std::move(entry));
+  }
+  return out;
+}
 
-Value InfoDocument(const v1::InfoResponse& info) {
+Value DockersKeys(const v1::InfoResponse& info) {
   Value out = Value::EmptyObject();
   out.Set("ID", info.id());
   out.Set("Containers", info.containers());
@@ -122,15 +136,7 @@ Value InfoDocument(const v1::InfoResponse& info) {
   out.Set("Labels", Value::EmptyList());
   out.Set("ExperimentalBuild", false);
   out.Set("ServerVersion", info.server_version());
-  Value runtimes = Value::EmptyObject();
-  for (const auto& runtime : info.runtimes()) {
-    Value entry = Value::EmptyObject();
-    entry.Set("path", runtime.path());
-    entry.Set("version", runtime.version());
-    entry.Set("problem", runtime.problem());
-    runtimes.Set(runtime.name(), std::move(entry));
-  }
-  out.Set("Runtimes", std::move(runtimes));
+  out.Set("Runtimes", Runtimes(info, /*path=*/true, /*ours=*/false));
   out.Set("DefaultRuntime", info.default_runtime());
   out.Set("Swarm", Swarm());
   out.Set("LiveRestoreEnabled", true);  // containers always outlive the daemon
@@ -152,7 +158,10 @@ Value InfoDocument(const v1::InfoResponse& info) {
     out.Set("DiscoveredDevices", std::move(devices));
   }
   out.Set("Warnings", ListOrNull(info.warnings()));
-  // Ours.
+  return out;
+}
+
+void AddOurKeys(const v1::InfoResponse& info, Value& out) {
   out.Set("CgroupControllers", Value::StringRange(info.cgroup_controllers()));
   out.Set("StateDir", info.state_dir());
   out.Set("ConfigFile", info.config_file());
@@ -161,6 +170,23 @@ Value InfoDocument(const v1::InfoResponse& info) {
   out.Set("Namespaces", Value::StringRange(info.namespaces()));
   out.Set("Pid", info.pid());
   out.Set("StartedAt", JsonTime(FromProto(info.started_at())));
+}
+
+}  // namespace
+
+Value EngineInfoDocument(const v1::InfoResponse& info) {
+  Value out = DockersKeys(info);
+  Value gantry = Value::EmptyObject();
+  AddOurKeys(info, gantry);
+  gantry.Set("Runtimes", Runtimes(info, /*path=*/false, /*ours=*/true));
+  out.Set("Gantry", std::move(gantry));
+  return out;
+}
+
+Value InfoDocument(const v1::InfoResponse& info) {
+  Value out = DockersKeys(info);
+  out.Set("Runtimes", Runtimes(info, /*path=*/true, /*ours=*/true));
+  AddOurKeys(info, out);
   return out;
 }
 

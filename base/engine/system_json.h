@@ -11,9 +11,13 @@ class VersionResponse;
 
 namespace gantry::engine {
 
-// GET /info. Keys of docker's that mean nothing here (swarm, plugins of others) have the value that
-// docker gives them on a host without these; our own follow at the end. Keys whose value the daemon
-// does not report (the proxies, counts of descriptors and listeners) are left out.
+// GET /info, with the keys of every version of the API. Keys that mean nothing here (swarm, plugins
+// of others) have the value that docker gives them on a host without these; keys whose value the
+// daemon does not report (the proxies, counts of descriptors and listeners) are left out. What the
+// API has no key for is in an object of its own, "Gantry", as in documents of containers.
+Value EngineInfoDocument(const v1::InfoResponse& info);
+
+// The same for `ctl info`, with what is ours among docker's keys.
 Value InfoDocument(const v1::InfoResponse& info);
 
 // GET /version, which is also what `version --format json` has under "Server".

@@ -51,6 +51,25 @@ TEST(SystemJsonTest, InfoListsRuntimesByNameAndDriverFactsInOrder) {
             R"({"crun":{"path":"/usr/bin/crun","version":"","problem":""}})");
 }
 
+TEST(SystemJsonTest, WhatDockerHasNoKeyForIsApartInTheEnginesDocument) {
+  v1::InfoResponse info;
+  info.set_state_dir("/run/gantry");
+  v1::InfoResponse::Runtime* runtime = info.add_runtimes();
+  runtime->set_name("crun");
+  runtime->set_path("/usr/bin/crun");
+  runtime->set_problem("too old");
+  const Value engine = EngineInfoDocument(info);
+  EXPECT_EQ(Text(engine, "StateDir"), "(none)");
+  EXPECT_EQ(Text(engine, "Runtimes"), R"({"crun":{"path":"/usr/bin/crun"}})");
+  ASSERT_NE(engine.Find("Gantry"), nullptr);
+  EXPECT_EQ(Text(*engine.Find("Gantry"), "StateDir"), "\"/run/gantry\"");
+  EXPECT_EQ(Text(*engine.Find("Gantry"), "Runtimes"),
+            R"({"crun":{"version":"","problem":"too old"}})");
+  const Value ours = InfoDocument(info);
+  EXPECT_EQ(Text(ours, "StateDir"), "\"/run/gantry\"");
+  EXPECT_EQ(Text(ours, "Gantry"), "(none)");
+}
+
 TEST(SystemJsonTest, NoWarningsAreNull) {
   v1::InfoResponse info;
   EXPECT_EQ(Text(InfoDocument(info), "Warnings"), "null");

@@ -296,6 +296,7 @@ absl::StatusOr<std::vector<v1::PortBinding>> ParsePublish(absl::string_view text
     if (host_ip.size() >= 2 && host_ip.front() == '[')
       host_ip = host_ip.substr(1, host_ip.size() - 2);
   }
+  if (host == "0") host = {};  // any free one
   auto inside = ParsePortRange(container);
   if (!inside.ok()) return Bad("port", text, inside.status().message());
   std::vector<v1::PortBinding> bindings;

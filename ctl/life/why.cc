@@ -52,6 +52,8 @@ Value Document(const v1::EndReport& report) {
     }
     if (!from.address().empty()) caller.Set("Address", from.address());
     out.Set("Caller", std::move(caller));
+  } else {
+    out.Set("Caller", Value());
   }
   out.Set("Removed", report.removed());
   Value findings = Value::EmptyList();

@@ -249,7 +249,10 @@ absl::Status ContainerFiles::WithRootfs(const CallContext& context, const Loaded
   // In a mount namespace of its own: what is mounted there ends with it, and the rest of the host's
   // tree is out of reach once the view is the root.
   return snapshot::RunWithPrivateMounts([&]() -> absl::Status {
-    GANTRY_RETURN_IF_ERROR(snapshot::MountAll(mounts, at));
+    // As its run has mounted it, or the kernel refuses the tree.
+    GANTRY_RETURN_IF_ERROR(loaded.ours && loaded.config.auto_remove()
+                               ? snapshot::MountAllUnsynced(mounts, at)
+                               : snapshot::MountAll(mounts, at));
     const UniqueFd root(open(at.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!root.valid()) return ErrnoToStatus(errno, at);
     if (view == View::kWithMounts)

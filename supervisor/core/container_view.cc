@@ -88,6 +88,9 @@ v1::MountPoint ContainerView::MountPointOf(const LoadedContainer& loaded,
       // docker's mode of a volume that has a name.
       if (point.mode().empty() && !mount.source().empty()) point.set_mode("z");
       break;
+    case v1::Mount::IMAGE:
+      point.set_type("image");
+      break;
     default:
       point.set_type("bind");
       point.set_propagation(mount.propagation().empty() ? "rprivate" : mount.propagation());

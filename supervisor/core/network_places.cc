@@ -225,9 +225,18 @@ absl::StatusOr<PlaceInNetwork> NetworkPlaces::Record(const CallContext& context,
 absl::StatusOr<NetworkPlaces::Gateways> NetworkPlaces::ChooseGateways(
     StoredNetns& netns, const std::vector<PlaceInNetwork>& places) {
   Gateways chosen = {ChooseGateway(places, Family::kIpv4), ChooseGateway(places, Family::kIpv6)};
+  // Published ports go by what is recorded. No port of the host leads to a place on a wire.
+  const auto recorded = [&places](const std::optional<Gateway>& gateway) {
+    for (const PlaceInNetwork& one : places) {
+      if (gateway.has_value() && one.network.record.driver() == "bridge" &&
+          one.place.network_id == gateway->network_id)
+        return gateway->network_id;
+    }
+    return std::string();
+  };
   StoredNetns now = netns;
-  now.record.set_gateway_network(chosen.ipv4.has_value() ? chosen.ipv4->network_id : "");
-  now.record.set_ipv6_gateway_network(chosen.ipv6.has_value() ? chosen.ipv6->network_id : "");
+  now.record.set_gateway_network(recorded(chosen.ipv4));
+  now.record.set_ipv6_gateway_network(recorded(chosen.ipv6));
   GANTRY_RETURN_IF_ERROR(parts_.store->UpdateNetns(now));
   netns = std::move(now);
   return chosen;

@@ -10,6 +10,7 @@
 #include <map>
 #include <set>
 #include <thread>
+#include <tuple>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
@@ -35,6 +36,7 @@
 #include "supervisor/gc/collector.h"
 #include "supervisor/gc/disk_usage.h"
 #include "supervisor/gc/scheduler.h"
+#include "supervisor/metadata/build_cache_store.h"
 #include "supervisor/network/legacy_tables.h"
 #include "supervisor/runtime/runtime_probe.h"
 
@@ -78,6 +80,31 @@ absl::string_view TypeName(gc::Type type) {
 
 std::string OwnerText(const gc::Node& node) {
   return absl::StrCat(TypeName(node.type), " ", node.ns, "/", node.name);
+}
+
+// Directories of the root that belong to the build cache: cache mounts and kept contexts.
+constexpr const char* kCacheDirectories[] = {"build-caches", "build-contexts"};
+
+// The layers that records of the build cache keep from collection.
+struct CachedLayers {
+  int64_t records = 0;
+  std::set<std::string> blobs;
+  std::set<std::tuple<std::string, std::string, std::string>> snapshots;  // snapshotter, ns, key
+};
+
+absl::StatusOr<CachedLayers> FindCachedLayers(metadata::Database& db,
+                                              const std::vector<std::string>& namespaces) {
+  metadata::BuildCacheStore store(db);
+  CachedLayers layers;
+  for (const std::string& ns : namespaces) {
+    GANTRY_ASSIGN_OR_RETURN(const std::vector<metadata::StoredCacheRecord> found, store.List(ns));
+    for (const metadata::StoredCacheRecord& stored : found) {
+      ++layers.records;
+      layers.blobs.insert(stored.record.digest());
+      layers.snapshots.emplace(stored.record.snapshotter(), ns, stored.record.chain_id());
+    }
+  }
+  return layers;
 }
 
 }  // namespace
@@ -276,13 +303,21 @@ absl::StatusOr<v1::DiskUsageResponse> SystemService::DiskUsage(
   v1::DiskUsageResponse::Kind* metadata_kind = response.add_kinds();
   metadata_kind->set_name("Metadata");
 
+  std::vector<std::string> namespaces;
+  GANTRY_RETURN_IF_ERROR(stores.namespaces.List([&namespaces](const record::v1::Namespace& ns) {
+    namespaces.push_back(ns.name());
+    return absl::OkStatus();
+  }));
+  GANTRY_ASSIGN_OR_RETURN(const CachedLayers cached, FindCachedLayers(stores.db, namespaces));
+  cache->set_total(cached.records);
+
   auto is_container = [](const gc::Node& node) { return node.type == gc::Type::kContainer; };
   std::set<std::string> used_images;
   std::set<std::string> all_images;
   auto add = [&](v1::DiskUsageResponse::Kind* kind, const char* type, const std::string& id,
                  int64_t size, const std::vector<gc::Node>& owners, bool collectable) {
     kind->set_size_bytes(kind->size_bytes() + size);
-    if (collectable) kind->set_reclaimable_bytes(kind->reclaimable_bytes() + size);
+    if (collectable || kind == cache) kind->set_reclaimable_bytes(kind->reclaimable_bytes() + size);
     if (!request.verbose()) return;
     v1::DiskUsageResponse::Item* item = kind->add_items();
     item->set_type(type);
@@ -294,6 +329,10 @@ absl::StatusOr<v1::DiskUsageResponse> SystemService::DiskUsage(
     else
       item->set_unique_bytes(size);
     for (const gc::Node& owner : owners) item->add_owners(OwnerText(owner));
+    if (kind == cache) {
+      item->set_references(1);
+      item->add_owners("build cache");
+    }
     if (collectable) item->set_state("collectable");
   };
   for (const gc::BlobUsage& blob : usage.blobs) {
@@ -303,7 +342,11 @@ absl::StatusOr<v1::DiskUsageResponse> SystemService::DiskUsage(
       all_images.insert(OwnerText(owner));
       if (in_use) used_images.insert(OwnerText(owner));
     }
-    add(images, "blob", blob.digest.str(), blob.size_bytes, blob.owners, blob.collectable);
+    // A layer that an image has too is the image's: without the cache it stays.
+    const bool of_cache =
+        blob.owners.empty() && !blob.collectable && cached.blobs.count(blob.digest.str()) > 0;
+    add(of_cache ? cache : images, "blob", blob.digest.str(), blob.size_bytes, blob.owners,
+        blob.collectable);
   }
   for (const gc::SnapshotUsage& snapshot : usage.snapshots) {
     const bool in_use = std::any_of(snapshot.owners.begin(), snapshot.owners.end(), is_container);
@@ -312,9 +355,13 @@ absl::StatusOr<v1::DiskUsageResponse> SystemService::DiskUsage(
         if (owner.type == gc::Type::kImage) used_images.insert(OwnerText(owner));
       }
     }
-    add(snapshot.active ? containers : images, "snapshot",
-        absl::StrCat(snapshot.snapshot.ns, "/", snapshot.snapshot.name), snapshot.size_bytes,
-        snapshot.owners, snapshot.collectable);
+    v1::DiskUsageResponse::Kind* kind = snapshot.active ? containers : images;
+    if (snapshot.owners.empty() && !snapshot.collectable &&
+        cached.snapshots.count(
+            {snapshot.snapshot.snapshotter, snapshot.snapshot.ns, snapshot.snapshot.name}) > 0)
+      kind = cache;
+    add(kind, "snapshot", absl::StrCat(snapshot.snapshot.ns, "/", snapshot.snapshot.name),
+        snapshot.size_bytes, snapshot.owners, snapshot.collectable);
   }
   // An image that no container uses goes with `image prune -a`, and with it what only such images
   // own.
@@ -339,13 +386,8 @@ absl::StatusOr<v1::DiskUsageResponse> SystemService::DiskUsage(
   images->set_total(static_cast<int64_t>(all_images.size()));
   images->set_active(static_cast<int64_t>(used_images.size()));
   int64_t total = 0;
-  std::vector<std::string> namespaces;
   const std::string files = root + "/containers";
   int64_t named = 0;
-  GANTRY_RETURN_IF_ERROR(stores.namespaces.List([&namespaces](const record::v1::Namespace& ns) {
-    namespaces.push_back(ns.name());
-    return absl::OkStatus();
-  }));
   for (const std::string& ns : namespaces) {
     GANTRY_RETURN_IF_ERROR(stores.containers.ListStates(
         {ns, ""}, [&](absl::string_view id, const record::v1::ContainerState*) {
@@ -406,6 +448,17 @@ absl::StatusOr<v1::DiskUsageResponse> SystemService::DiskUsage(
     item->set_unique_bytes(logs - named);
     item->set_references(1);
     item->add_owners("gantryd: the directories of all containers");
+  }
+  for (const char* name : kCacheDirectories) {
+    const std::string path = absl::StrCat(root, "/", name);
+    int64_t directories = 0;  // locks lie beside them
+    for (const std::string& entry : ListDirectory(path).value_or(std::vector<std::string>())) {
+      struct stat info;
+      if (lstat(absl::StrCat(path, "/", entry).c_str(), &info) == 0 && S_ISDIR(info.st_mode))
+        ++directories;
+    }
+    cache->set_total(cache->total() + directories);
+    if (directories > 0) add(cache, "files", name, below_root[name], {}, /*collectable=*/false);
   }
   const int64_t database = below_root["metadata"];
   metadata_kind->set_size_bytes(database);

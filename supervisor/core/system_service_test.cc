@@ -17,6 +17,7 @@
 #include "proto/gantry/v1/system.pb.h"
 #include "supervisor/core/container_fixture.h"
 #include "supervisor/core/image_testbed.h"
+#include "supervisor/metadata/build_cache_store.h"
 #include "supervisor/runtime/runtime_probe.h"
 
 namespace gantry::core {
@@ -281,6 +282,47 @@ TEST_F(SystemServiceTest, WhatAContainerWroteAndLoggedIsTheContainers) {
   for (const v1::DiskUsageResponse::Item& item : containers.items()) sum += item.size_bytes();
   EXPECT_EQ(sum, containers.size_bytes());
   EXPECT_EQ(files.references(), 1);
+}
+
+TEST_F(SystemServiceTest, WhatOnlyTheBuildCacheKeepsIsTheBuildCaches) {
+  metadata::BuildCacheStore cache(*bed_.world.db);
+  const auto record = [&](const std::string& key, const content::Digest& blob,
+                          const std::string& snapshot) {
+    record::v1::BuildCacheRecord step;
+    step.set_digest(blob.str());
+    step.set_snapshotter("native");
+    step.set_chain_id(snapshot);
+    ASSERT_TRUE(cache.Put({.ns = "default", .lease = ""}, key, step).ok());
+  };
+  const content::Digest alone = bed_.world.Blob("of a step alone");
+  bed_.world.Committed("alone", "");
+  record("sha256:1", alone, "alone");
+  const content::Digest shared = bed_.world.Blob("of a step and an image");
+  bed_.world.Image("docker.io/library/made:1", shared);
+  record("sha256:2", shared, "gone");
+  const std::string mount = bed_.dir.Join("build-caches/0123");
+  ASSERT_TRUE(MakeDirectories(mount, 0700).ok());
+  ASSERT_TRUE(WriteFile(mount + ".lock", "").ok());
+  // Of one that was pruned the lock stays.
+  ASSERT_TRUE(MakeDirectories(bed_.dir.Join("build-contexts"), 0700).ok());
+  ASSERT_TRUE(WriteFile(bed_.dir.Join("build-contexts/4567.lock"), "").ok());
+  ASSERT_TRUE(WriteFile(mount + "/file", std::string(60000, 'c')).ok());
+  const v1::DiskUsageResponse usage = Df(/*verbose=*/true);
+  const v1::DiskUsageResponse::Kind kind = Kind(usage, "Build Cache");
+  EXPECT_EQ(kind.total(), 3);
+  EXPECT_EQ(kind.active(), 0);
+  ASSERT_EQ(kind.items_size(), 3);
+  EXPECT_EQ(kind.items(0).id(), alone.str());
+  EXPECT_THAT(kind.items(0).owners(), ElementsAre("build cache"));
+  EXPECT_EQ(kind.items(1).id(), "default/alone");
+  EXPECT_EQ(kind.items(2).id(), "build-caches");
+  EXPECT_GE(kind.items(2).size_bytes(), 60000);
+  EXPECT_EQ(kind.reclaimable_bytes(), kind.size_bytes());
+  EXPECT_THAT(Item(Kind(usage, "Images"), shared.str()).owners(),
+              ElementsAre("image default/docker.io/library/made:1"));
+  int64_t sum = 0;
+  for (const v1::DiskUsageResponse::Kind& one : usage.kinds()) sum += one.size_bytes();
+  EXPECT_EQ(sum, usage.total_bytes());
 }
 
 TEST_F(SystemServiceTest, AnUnfinishedTransferIsAnIngest) {

@@ -80,14 +80,18 @@ table inet $table {
 // frame costs the same with one container as with a thousand.
 //
 // targets6: the address that a neighbour advertisement is about, which nft can only name as bytes
-// of the message. separate, between: neighbours that may not meet still reach published ports of
-// each other by the host; where the kernel passes bridged packets through the rules for routed ones
-// (br_netfilter), such a packet goes from port to port, so that only the MAC it was sent to tells
-// it from others. A router's advertisement or redirect would take over a neighbour's routes.
+// of the message. A router's advertisement or redirect would take over a neighbour's routes.
+//
+// separate, between: neighbours that may not meet still reach published ports of each other by the
+// host. Where the kernel passes bridged packets through the rules for routed ones (br_netfilter),
+// it translates such a packet on the bridge and gives it the neighbour's MAC: it goes from port to
+// port. Only the MAC that the container sent it to tells it from others, so that "separate" judges
+// frames to one MAC, and "between" lets through what is left of them.
 //
 // Of those that are kept apart a linked pair meets all the same (linked_macs, links), to find each
 // other and by the ports of the one that the other is linked to; what comes back is known by its
 // source port, because frames of a bridge have no connections. Fragments without a port are lost.
+// A frame to a MAC that the bridge has not learnt leaves by all ports, and passes to links only.
 constexpr char kBridgeTable[] = R"(
 add table bridge $table
 delete table bridge $table
@@ -101,8 +105,8 @@ table bridge $table {
   set gateways { type ifname . ether_addr; }
   set linked_macs { type ifname . ether_addr; }
   set links { type ifname . ifname; }
-  set links_to { type ifname . ifname . inet_proto . inet_service; }
-  set links_from { type ifname . ifname . inet_proto . inet_service; }
+  set links_to { type ifname . ether_addr . inet_proto . inet_service; }
+  set links_from { type ifname . ether_addr . inet_proto . inet_service; }
 
   chain from_container {
     type filter hook prerouting priority -300; policy accept;
@@ -111,8 +115,14 @@ table bridge $table {
   }
   chain separate {
     ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 return
-    iifname . ether daddr @linked_macs return
-    iifname . ether daddr != @gateways drop
+    iifname . ether daddr @gateways return
+    iifname . ether daddr != @linked_macs drop
+    ether type arp return
+    icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } return
+    iifname . ether daddr . meta l4proto . th dport @links_to return
+    tcp flags & (syn | ack) == syn drop
+    iifname . ether daddr . meta l4proto . th sport @links_from return
+    drop
   }
   chain sources {
     iifname . ether saddr != @macs drop
@@ -138,14 +148,17 @@ table bridge $table {
   }
   chain between {
     type filter hook forward priority -300; policy accept;
-    iifname @apart oifname @apart goto linked
+    iifname @apart oifname @apart goto neighbours
   }
-  chain linked {
+  chain neighbours {
+    ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 goto groups
+    iifname . oifname @links accept
+    iifname . ether daddr @linked_macs drop
+  }
+  chain groups {
     iifname . oifname != @links drop
     ether type arp accept
     icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
-    iifname . oifname . meta l4proto . th dport @links_to accept
-    iifname . oifname . meta l4proto . th sport @links_from accept
     drop
   }
 }
@@ -173,6 +186,11 @@ std::vector<std::string> RulesTo(const FirewallNetwork& network) {
   } else {
     rules.push_back(from_here + "ip saddr . ip daddr . meta l4proto . th dport @linked4 accept");
     rules.push_back(from_here + "ip6 saddr . ip6 daddr . meta l4proto . th dport @linked6 accept");
+    // IPv6 finds neighbours by packets that pass here like others. Those of a bridge have been
+    // judged by its own table; routed ones have fewer hops left.
+    rules.push_back(from_here +
+                    "ip6 hoplimit 255 icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } "
+                    "accept");
   }
   // What a published port sent here, also for neighbours that may not reach each other otherwise.
   if (!network.internal) rules.push_back("ct status dnat accept");
@@ -289,7 +307,9 @@ std::string Chains(const FirewallNetwork& network) {
     absl::StrAppend(&text, "  chain ", which, "-", bridge, " {\n    ",
                     absl::StrJoin(rules, "\n    "), "\n  }\n");
   };
-  std::vector<std::string> home = {absl::StrCat("iifname ", name, " return")};
+  // The bridge's own address is the host's, which published ports are reached at from everywhere.
+  std::vector<std::string> home = {absl::StrCat("iifname ", name, " return"),
+                                   "fib daddr type local return"};
   for (const std::string& device : network.trusted)
     home.push_back(absl::StrCat("iifname \"", device, "\" return"));
   home.push_back("drop");
@@ -436,8 +456,10 @@ std::vector<SetElement> ElementsOf(const BridgeLink& link, bool bridge_family) {
   element(SetElement::Table::kBridge, "links", {to, from});
   for (const auto& port : link.ports) {
     const auto [protocol, number] = port_fields(port);
-    element(SetElement::Table::kBridge, "links_to", {from, to, protocol, number});
-    element(SetElement::Table::kBridge, "links_from", {to, from, protocol, number});
+    element(SetElement::Table::kBridge, "links_to",
+            {from, MacField(link.to.mac), protocol, number});
+    element(SetElement::Table::kBridge, "links_from",
+            {to, MacField(link.from.mac), protocol, number});
   }
   return all;
 }

@@ -258,6 +258,9 @@ TEST_F(FirewallTest, PublishedPortIsReachedFromEverywhere) {
   EXPECT_EQ(Seen(neighbour_, "192.0.2.1", 8080), "10.1.0.1");
   EXPECT_EQ(Seen(web_, "192.0.2.1", 8080), "10.1.0.1");
   EXPECT_EQ(Seen(other_, "192.0.2.1", 8080), "10.2.0.2");
+  // The address that the host has in the container's network.
+  EXPECT_EQ(Seen(machine_, "10.1.0.1", 8080), "192.0.2.9");
+  EXPECT_EQ(Seen(other_, "10.1.0.1", 8080), "10.2.0.2");
 }
 
 TEST_F(FirewallTest, WhatIsNotPublishedStaysClosed) {

@@ -1,9 +1,11 @@
 #include "supervisor/oci/user_lookup.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/openat2.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -34,6 +36,19 @@ int OpenBeneath(int root_fd, const char* path, uint64_t flags) {
   return static_cast<int>(syscall(SYS_openat2, root_fd, path, &how, sizeof(how)));
 }
 
+// Opens the regular file of `handle`, which was opened with O_PATH, for reading. By /proc, so that
+// a process of the container cannot put a device or a FIFO into its place meanwhile. A step of a
+// build has the image's tree as its root directory: there is no /proc but what the image has, and
+// no process that could change the tree, so the path is resolved once more.
+UniqueFd OpenForReading(int root_fd, const char* path, int handle) {
+  constexpr int kFlags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+  const UniqueFd handles(open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  struct statfs system {};
+  if (handles.valid() && fstatfs(handles.get(), &system) == 0 && system.f_type == PROC_SUPER_MAGIC)
+    return UniqueFd(openat(handles.get(), absl::StrCat(handle).c_str(), kFlags));
+  return UniqueFd(OpenBeneath(root_fd, path, kFlags));
+}
+
 // Absent is fine and leaves `out` empty.
 absl::Status ReadUserFile(int root_fd, const char* path, std::string& out) {
   // O_PATH first: opening a fifo or a device for reading already does something.
@@ -54,8 +69,7 @@ absl::Status ReadUserFile(int root_fd, const char* path, std::string& out) {
                                                       " bytes, more than the ", kMaxUserFileBytes,
                                                       " accepted"));
   }
-  UniqueFd fd(open(absl::StrCat("/proc/self/fd/", handle.get()).c_str(),
-                   O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  const UniqueFd fd = OpenForReading(root_fd, path, handle.get());
   if (!fd.valid()) return ErrnoToStatus(errno, absl::StrCat("open /", path, " of the image"));
   out.resize(static_cast<size_t>(st.st_size));
   size_t have = 0;

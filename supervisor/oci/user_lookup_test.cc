@@ -1,8 +1,13 @@
 #include "supervisor/oci/user_lookup.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include <string>
+#include <thread>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -10,6 +15,7 @@
 
 #include "base/file.h"
 #include "base/temp_dir.h"
+#include "base/unique_fd.h"
 
 namespace gantry::oci {
 namespace {
@@ -157,6 +163,24 @@ class LoadTest : public ::testing::Test {
 TEST_F(LoadTest, ReadsFiles) {
   ASSERT_TRUE(WriteFile(Path("etc/passwd"), "a:x:1:2::/a:\n", 0644).ok());
   EXPECT_EQ(ResolveUser(Load(), "a")->gid, 2u);
+}
+
+// As in a build's step, which has the tree as its root directory.
+TEST_F(LoadTest, ReadsFilesWithoutProc) {
+  if (geteuid() != 0) GTEST_SKIP() << "chroot() needs root";
+  ASSERT_TRUE(WriteFile(Path("etc/passwd"), "a:x:1:2::/a:\n", 0644).ok());
+  // What an image has at this path says nothing about descriptors.
+  ASSERT_TRUE(MakeDirectories(Path("proc/self/fd"), 0755).ok());
+  const UniqueFd root(open(std::string(dir_.path()).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  UserDatabase database;
+  std::thread([&] {
+    ASSERT_EQ(unshare(CLONE_FS), 0);
+    ASSERT_EQ(fchdir(root.get()), 0);
+    ASSERT_EQ(chroot("."), 0);
+    database = LoadUserDatabase(root.get());
+  }).join();
+  EXPECT_TRUE(database.passwd_status.ok()) << database.passwd_status;
+  EXPECT_EQ(ResolveUser(database, "a")->gid, 2u);
 }
 
 TEST_F(LoadTest, AbsentFilesLeaveNumbersUsable) {

@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "base/status_macros.h"
-#include "proto/gantry/v1/networks.pb.h"
 #include "supervisor/api/docker/absent_routes.h"
 #include "supervisor/api/docker/activity_routes.h"
 #include "supervisor/api/docker/build_routes.h"
@@ -17,13 +16,9 @@
 #include "supervisor/api/docker/lifecycle_routes.h"
 #include "supervisor/api/docker/network_routes.h"
 #include "supervisor/api/docker/ping_routes.h"
-#include "supervisor/api/docker/request.h"
 #include "supervisor/api/docker/stream_routes.h"
 #include "supervisor/api/docker/system_routes.h"
 #include "supervisor/api/docker/volume_routes.h"
-#include "supervisor/core/call_context.h"
-#include "supervisor/core/container_records.h"
-#include "supervisor/core/network_service.h"
 #include "supervisor/http/server.h"
 #include "supervisor/http/tls_transport.h"
 
@@ -70,13 +65,6 @@ DockerDoor::DockerDoor(const docker::Parts& parts, const docker::BuildParts& bui
   docker::AddStreamRoutes(router_, parts);
   docker::AddFileRoutes(router_, parts);
   docker::AddExecRoutes(router_, parts);
-  router_.NameIdsBy([records = parts.records, networks = parts.networks](const std::string& id) {
-    core::CallContext context;
-    context.ns = docker::kNamespace;
-    if (const auto loaded = records->Load(context, id); loaded.ok()) return loaded->ShownName();
-    const auto network = networks->Inspect(context, id);
-    return network.ok() ? network->name() : std::string();
-  });
 }
 
 DockerDoor::~DockerDoor() { Stop(); }

@@ -24,8 +24,9 @@ using engine::Value;
 
 absl::Status Start(const Parts& parts, Request& request) {
   // Configuration in the body of a start is an error since API 1.24.
-  GANTRY_ASSIGN_OR_RETURN(const std::string body, request.exchange().ReadAll(kMaxJsonBytes));
-  if (body.size() > 7) {
+  const absl::StatusOr<std::string> body = request.exchange().ReadAll(kMaxJsonBytes);
+  if (!body.ok() && !absl::IsResourceExhausted(body.status())) return body.status();
+  if (!body.ok() || body->size() > 7) {
     return absl::InvalidArgumentError(
         "starting container with non-empty request body was deprecated since API v1.22 and removed "
         "in v1.24");

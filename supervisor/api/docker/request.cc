@@ -136,9 +136,13 @@ absl::StatusOr<Request::FilterPairs> Request::Filters() const {
 absl::StatusOr<Value> Request::Json() {
   const std::string& content_type = head().field("content-type");
   if (!head().has_body) return Value();
-  GANTRY_ASSIGN_OR_RETURN(const std::string text, exchange_.ReadAll(kMaxJsonBytes));
+  const absl::StatusOr<std::string> text = exchange_.ReadAll(kMaxJsonBytes);
+  // The client's mistake, unlike a disk without space, which has the same code.
+  if (absl::IsResourceExhausted(text.status()))
+    return absl::InvalidArgumentError(text.status().message());
+  GANTRY_RETURN_IF_ERROR(text.status());
   // Some clients announce a body of unknown length and send none.
-  if (text.empty()) return Value();
+  if (text->empty()) return Value();
   if (content_type.empty()) {
     return absl::InvalidArgumentError(
         "malformed Content-Type header (): mime: no media type; send application/json");
@@ -147,7 +151,14 @@ absl::StatusOr<Value> Request::Json() {
     return absl::InvalidArgumentError(absl::StrCat("unsupported Content-Type header (",
                                                    content_type, "): must be 'application/json'"));
   }
-  absl::StatusOr<Value> document = Value::FromJson(text, Value::SameKeys::kRefused);
+  // Two readers of one request must agree on what its body is.
+  for (const auto& [name, value] : head().fields) {
+    if (name == "content-type" && value != content_type) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("two Content-Type headers (", content_type, ", ", value, "): send one"));
+    }
+  }
+  absl::StatusOr<Value> document = Value::FromJson(*text, Value::SameKeys::kRefused);
   if (!document.ok()) {
     return absl::InvalidArgumentError(
         absl::StrCat("invalid JSON: ", absl::StripPrefix(document.status().message(), "JSON: ")));

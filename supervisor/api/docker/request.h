@@ -72,8 +72,8 @@ class Request {
   }
 
   // The JSON document in the body; null where the body is empty.
-  //   kInvalidArgument    not JSON, more than one document, a key twice, or another content type
-  //   kResourceExhausted  more than kMaxJsonBytes
+  //   kInvalidArgument  not JSON, more than one document, a key twice, another content type, or
+  //                     more than kMaxJsonBytes
   absl::StatusOr<engine::Value> Json();
   // The body as it arrives, for archives. Valid as long as this.
   ByteSource& body() { return body_; }

@@ -10,7 +10,6 @@
 #include "glog/logging.h"
 
 #include "base/engine/api_version.h"
-#include "base/engine/id_names.h"
 #include "base/status_macros.h"
 #include "base/trace/span.h"
 #include "supervisor/api/docker/request.h"
@@ -134,11 +133,6 @@ void Router::Serve(http::Exchange& exchange) const {
   const absl::Status status = (*match->handler)(request);
   if (status.ok()) return;
   if (!exchange.begun()) {
-    if (name_of_ && engine::HoldsId(status.message())) {
-      (void)request.ReplyError(
-          absl::Status(status.code(), engine::WithNames(status.message(), name_of_)));
-      return;
-    }
     (void)request.ReplyError(status);
     return;
   }

@@ -11,7 +11,6 @@
 
 #include <functional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -46,11 +45,6 @@ class Router {
         since);
   }
 
-  // Errors say what `name_of` answers for an id, "" for none, in its place.
-  void NameIdsBy(std::function<std::string(const std::string& id)> name_of) {
-    name_of_ = std::move(name_of);
-  }
-
   struct Match {
     const Handler* handler = nullptr;
     ApiVersion version = kNewest;
@@ -82,7 +76,6 @@ class Router {
   };
 
   std::vector<Route> routes_;
-  std::function<std::string(const std::string& id)> name_of_;
 };
 
 }  // namespace gantry::api::docker

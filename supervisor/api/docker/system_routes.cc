@@ -23,6 +23,7 @@
 #include "proto/gantry/v1/types.pb.h"
 #include "supervisor/api/docker/request.h"
 #include "supervisor/api/docker/router.h"
+#include "supervisor/api/docker/version_table.h"
 #include "supervisor/core/image_services.h"
 #include "supervisor/core/system_service.h"
 
@@ -33,7 +34,8 @@ using engine::Value;
 
 absl::Status Info(core::SystemService& system, Request& request) {
   GANTRY_ASSIGN_OR_RETURN(const v1::InfoResponse info, system.Info(request.context()));
-  return request.Reply(200, engine::InfoDocument(info));
+  return request.Reply(
+      200, ForVersion(Document::kInfo, request.version(), engine::EngineInfoDocument(info)));
 }
 
 absl::Status Version(core::SystemService& system, Request& request) {

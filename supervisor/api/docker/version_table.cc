@@ -16,6 +16,7 @@ struct Field {
   Document document;
   const char* path;  // "*" stands for every key of a map and every element of a list
   ApiVersion since;
+  ApiVersion gone = {kNewest.major + 1, 0};  // the first version without it
 };
 
 constexpr Field kFields[] = {
@@ -35,7 +36,18 @@ constexpr Field kFields[] = {
     {Document::kContainerSummary, "HostConfig.Annotations", {1, 46}},
     {Document::kContainerSummary, "NetworkSettings.Networks.*.DNSNames", {1, 44}},
     {Document::kContainerSummary, "NetworkSettings.Networks.*.GwPriority", {1, 48}},
+    {Document::kInfo, "CDISpecDirs", {1, 44}},
+    {Document::kInfo, "DiscoveredDevices", {1, 50}},
+    {Document::kInfo, "BridgeNfIptables", kOldest, {1, 50}},
+    {Document::kInfo, "BridgeNfIp6tables", kOldest, {1, 50}},
+    {Document::kInfo, "ContainerdCommit.Expected", kOldest, {1, 49}},
+    {Document::kInfo, "RuncCommit.Expected", kOldest, {1, 49}},
+    {Document::kInfo, "InitCommit.Expected", kOldest, {1, 49}},
 };
+
+bool Has(const Field& field, ApiVersion version) {
+  return version >= field.since && version < field.gone;
+}
 
 using Path = std::vector<absl::string_view>;
 
@@ -62,17 +74,17 @@ Value Without(Value value, const Path& path, size_t depth) {
 
 bool HasField(Document document, ApiVersion version, absl::string_view path) {
   for (const Field& field : kFields) {
-    if (field.document == document && path == field.path) return version >= field.since;
+    if (field.document == document && path == field.path) return Has(field, version);
   }
   return true;
 }
 
-Value ForVersion(Document document, ApiVersion version, Value newest) {
+Value ForVersion(Document document, ApiVersion version, Value whole) {
   for (const Field& field : kFields) {
-    if (field.document != document || version >= field.since) continue;
-    newest = Without(std::move(newest), absl::StrSplit(field.path, '.'), 0);
+    if (field.document != document || Has(field, version)) continue;
+    whole = Without(std::move(whole), absl::StrSplit(field.path, '.'), 0);
   }
-  return newest;
+  return whole;
 }
 
 }  // namespace gantry::api::docker

@@ -27,6 +27,19 @@ TEST(VersionTableTest, OlderVersionsLackWhatCameLater) {
             R"("NetworkSettings":{"Networks":{"x":{"NetworkID":"1"},"y":null}}})");
 }
 
+TEST(VersionTableTest, NewerVersionsLackWhatWasDropped) {
+  const auto info = [](ApiVersion version) {
+    return ForVersion(Document::kInfo, version,
+                      *engine::Value::FromJson(R"({"BridgeNfIptables":true,"CDISpecDirs":["/a"],)"
+                                               R"("RuncCommit":{"ID":"1","Expected":"1"}})"))
+        .ToJson();
+  };
+  EXPECT_EQ(info({1, 43}), R"({"BridgeNfIptables":true,"RuncCommit":{"ID":"1","Expected":"1"}})");
+  EXPECT_EQ(info({1, 49}),
+            R"({"BridgeNfIptables":true,"CDISpecDirs":["/a"],"RuncCommit":{"ID":"1"}})");
+  EXPECT_EQ(info({1, 50}), R"({"CDISpecDirs":["/a"],"RuncCommit":{"ID":"1"}})");
+}
+
 TEST(VersionTableTest, SaysOfAFieldWhetherAVersionHasIt) {
   constexpr char kPriority[] = "NetworkSettings.Networks.*.GwPriority";
   EXPECT_FALSE(HasField(Document::kContainerSummary, {1, 47}, kPriority));
