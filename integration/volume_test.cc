@@ -80,7 +80,7 @@ TEST_F(VolumeTest, ANamedVolumeIsMadeOnFirstUseSharedAndOutlivesItsContainers) {
   const std::string mounts = Sh({"-v", "data:/x"}, "grep ' /x ' /proc/self/mountinfo");
   EXPECT_THAT(mounts, Not(HasSubstr("shared:")));
 
-  ASSERT_TRUE(Ok(bed_->Ctl({"create", "--name", "web", "-v", "data:/x", kImage})));
+  const std::string id = bed_->CtlOut({"create", "--name", "web", "-v", "data:/x", kImage});
   const Outcome refused = bed_->Ctl({"volume", "rm", "data"});
   EXPECT_EQ(refused.code, 1);
   EXPECT_THAT(refused.err, HasSubstr("remove data: volume is in use - [web]"));

@@ -183,6 +183,24 @@ absl::Status CheckAttachment(const v1::NetworkAttachment& attachment, bool conne
   return absl::OkStatus();
 }
 
+// With another container's network namespace, what is that container's to say. Docker's words, which
+// clients know.
+absl::Status CheckOthersNetwork(const v1::ContainerConfig& config) {
+  const auto conflict = [](absl::string_view field, absl::string_view what,
+                           absl::string_view mode = "the network mode") {
+    return FieldError(field, absl::StrCat("conflicting options: ", what, " and ", mode));
+  };
+  if (!config.hostname().empty()) return conflict("hostname", "hostname");
+  if (config.dns_size() > 0) return conflict("dns", "dns");
+  if (config.extra_hosts_size() > 0) return conflict("extra_hosts", "custom host-to-IP mapping");
+  if (!config.mac_address().empty()) return conflict("mac_address", "mac-address");
+  if (config.port_bindings_size() > 0 || config.publish_all_ports()) {
+    return conflict(config.publish_all_ports() ? "publish_all_ports" : "port_bindings",
+                    "port publishing", "the container type network mode");
+  }
+  return absl::OkStatus();
+}
+
 // What docker knows and this version does not: refused, so that it is never silently without
 // effect.
 absl::Status CheckUnsupported(const v1::ContainerConfig& config) {
@@ -190,6 +208,8 @@ absl::Status CheckUnsupported(const v1::ContainerConfig& config) {
   const bool connected = network.kind == NetworkChoice::Kind::kNetwork;
   const std::string why = absl::StrCat("needs a network of the container's own; with \"",
                                        network.Print(), "\" it has no effect");
+  if (network.kind == NetworkChoice::Kind::kContainer)
+    GANTRY_RETURN_IF_ERROR(CheckOthersNetwork(config));
   // docker drops ports with the host's network and says so; elsewhere they could not be reached.
   if (config.port_bindings_size() > 0 && !connected && !network.host())
     return FieldError("port_bindings", why);
