@@ -167,7 +167,7 @@ TEST_F(ContainerSetLifeTest, WhatARunningProcessKeepsIsSaidToWait) {
 }
 
 TEST_F(ContainerSetLifeTest, WhatIsRefusedChangesNothing) {
-  const std::string before = records_->Load(context_, "web")->record.SerializeAsString();
+  const std::string before = records_->Load(context_, "web")->record.DebugString();
   v1::SetContainerRequest request;
   (*request.mutable_labels())["team"] = "blue";
   request.add_env("no value");
@@ -175,7 +175,7 @@ TEST_F(ContainerSetLifeTest, WhatIsRefusedChangesNothing) {
   v1::SetContainerRequest missing;
   *missing.add_mounts() = Bind(dir_.Join("nowhere"), "/data");
   EXPECT_FALSE(Set(missing).ok());
-  EXPECT_EQ(records_->Load(context_, "web")->record.SerializeAsString(), before);
+  EXPECT_EQ(records_->Load(context_, "web")->record.DebugString(), before);
 }
 
 TEST_F(ContainerSetLifeTest, ChangesBeforeAFailureStayAndAreNamed) {

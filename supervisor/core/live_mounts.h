@@ -20,8 +20,8 @@ namespace gantry::core {
 
 // Mounts over what is at its destination now. `pid` is the container's first process. A bind or a
 // tmpfs; propagation is private.
-//   kNotFound            the source is not there
-//   kFailedPrecondition  the mount point cannot be made: its root is read-only
+//   kNotFound          the source is not there
+//   kPermissionDenied  the mount point cannot be made: what it is in is read-only
 absl::Status AddLiveMount(pid_t pid, const oci::MountConfig& mount);
 
 // Takes away what is mounted there, also while it is in use: open files in it stay. OK when nothing

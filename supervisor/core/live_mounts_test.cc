@@ -184,7 +184,7 @@ TEST_F(LiveMountsTest, WhatCannotBeMountedSaysWhy) {
 TEST_F(LiveMountsTest, AReadOnlyRootTakesNoNewMountPoint) {
   ASSERT_TRUE(Bind("/data", /*read_only=*/true).ok());
   const absl::Status refused = Tmpfs("/data/new", {});
-  EXPECT_TRUE(absl::IsFailedPrecondition(refused)) << refused;
+  EXPECT_TRUE(absl::IsPermissionDenied(refused)) << refused;
   EXPECT_THAT(std::string(refused.message()), HasSubstr("Read-only file system"));
   EXPECT_EQ(access((source_ + "/new").c_str(), F_OK), -1);
 }

@@ -95,7 +95,7 @@ class NetworkKernel {
 
   // All rules anew, from the records, in one transaction.
   absl::Status WriteRules();
-  // Devices of ours that no record in `kept` names go.
+  // Devices of ours that lead to containers and that no record in `kept` names go.
   absl::Status RemoveStrays(const std::vector<std::string>& kept);
 
  private:
@@ -142,7 +142,7 @@ class NetworkKernel {
   std::vector<network::PublishedPort> opened_ ABSL_GUARDED_BY(mu_);
   std::vector<network::PublishedPort> closed_ ABSL_GUARDED_BY(mu_);
   absl::Duration walked_ ABSL_GUARDED_BY(mu_) =
-      -absl::InfiniteDuration();  // monotonic: the last one
+      -absl::InfiniteDuration();    // monotonic: the last one
   std::optional<Delayed> delayed_;  // with later_; last, so that its work ends first
 };
 

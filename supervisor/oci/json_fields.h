@@ -13,6 +13,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -135,13 +136,10 @@ class JsonFields {
       return true;
     }
     if (v.is_number_integer()) {
-      const int64_t n = v.get<int64_t>();  // negative, or it would be unsigned
-      if constexpr (std::is_signed_v<T>) {
-        if (n < static_cast<int64_t>(std::numeric_limits<T>::min())) return false;
-        out = static_cast<T>(n);
-        return true;
-      }
-      return false;
+      const int64_t n = v.get<int64_t>();
+      if (!std::in_range<T>(n)) return false;
+      out = static_cast<T>(n);
+      return true;
     }
     return false;
   }

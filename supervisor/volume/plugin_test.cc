@@ -68,7 +68,7 @@ TEST_F(PluginTest, SocketsWinOverFilesAndTheFirstDirectoryOverTheNext) {
 }
 
 TEST_F(PluginTest, NamesAreNoPathsAndFilesAreFiles) {
-  Write("secret.spec", "unix:///x");
+  ASSERT_TRUE(WriteFile(directory_.Join("secret.spec"), "unix:///x").ok());
   for (const char* name : {"", ".", "..", "../secret", "a/b", "/etc/passwd", ".hidden"})
     EXPECT_TRUE(absl::IsNotFound(FindPlugin(places_, name).status())) << name;
   ASSERT_EQ(mkfifo(directory_.Join("etc/pipe.spec").c_str(), 0600), 0);
