@@ -161,7 +161,7 @@ TEST_F(CriChurnTest, NothingIsLeftOfPodsThatComeAndGoBesideFaultsAndKills) {
     if (++fault % 4 == 0) {
       bed_->KillDaemon();
       ASSERT_TRUE(bed_->StartDaemon());
-      // The first call may find out that the connection is the old daemon's.
+      // As in Pods().
       Insist("ListPodSandbox", [&] {
         return Call(&wire::RuntimeService::Stub::ListPodSandbox, wire::ListPodSandboxRequest(),
                     &listed);

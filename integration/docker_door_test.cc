@@ -12,6 +12,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
@@ -137,8 +138,10 @@ TEST_F(DockerDoorTest, ExecsAreObjects) {
   client.Send("\x18q");
   client.ReadToEnd();
   EXPECT_THAT(Ask("GET", absl::StrCat("/exec/", typed, "/json")), HasSubstr("\"Running\":true"));
-  EXPECT_THAT(Ask("GET", absl::StrCat("/events?since=1&until=", absl::ToUnixSeconds(absl::Now()),
-                                      ".9&filters={%22event%22:[%22exec_detach%22]}")),
+  const int64_t now = absl::ToUnixNanos(absl::Now());
+  EXPECT_THAT(Ask("GET", absl::StrFormat("/events?since=1&until=%d.%09d"
+                                         "&filters={%%22event%%22:[%%22exec_detach%%22]}",
+                                         now / 1000000000, now % 1000000000)),
               HasSubstr(typed));
 
   const std::string late = CreateExec("host", R"({"Cmd":["true"],"AttachStdout":true})");

@@ -165,6 +165,9 @@ void Plugins::Join(const std::shared_ptr<Plugin>& plugin, bool launched) {
       --launching_;
     }
     if (!joined.ok()) {
+      // Of one that left by itself Drop() has nothing to say.
+      LOG_IF(WARNING, plugin->gone())
+          << "NRI plugin " << plugin->full_name() << " is dropped: " << joined.message();
       plugin->Drop(joined.message());
       Forget(plugin);
       return;
