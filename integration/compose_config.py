@@ -23,6 +23,9 @@ from compose_cases import CASES
 
 # Case -> why ctl's answer is another one, on purpose.
 REVIEWED = {
+    "misc_keys": "`config --hash` of docker compose leaves label files in the service, its `up` does not; the hash here is that of `up`",
+    "dot_env": "`config --hash` of docker compose leaves variables without a value out, its `up` resolves them; the hash here is that of `up`",
+    "environment_forms": "the same as dot_env",
     "bind_that_must_be_there": "create_host_path: false is printed; docker compose leaves it out, and its output loads as true",
     "build_ssh_keys": "printed as key=/k, which loads again; docker compose prints the text 'key: /k', and as JSON nothing",
     "include_conflict": "the file's own values win over an included service, as in docker compose 5; 2.40 refuses",
@@ -112,6 +115,8 @@ def compare(name, case, directory, ctl, compose):
 def hashes_differ(case, directory, ctl, compose):
     """Which services are others to docker compose than to ctl: it would make their containers anew."""
     ours, theirs = (run(program, case, directory, ("--hash", "*")) for program in (ctl, compose))
+    if ours[0] != 0 and theirs[0] != 0:
+        return ""  # what both refuse has been compared
     if ours[0] != 0 or theirs[0] != 0:
         return f"--hash: status {ours[0]}, docker compose {theirs[0]}\n  ours:   {ours[2].strip()}\n  theirs: {theirs[2].strip()}\n"
     return "" if ours[1] == theirs[1] else "--hash\n" + differences(ours[1], theirs[1])
