@@ -171,7 +171,8 @@ void ContainerOptions::AddFlags(FlagSet& flags) {
   flags.String(&volume_driver_, "volume-driver", 0, "name", "Driver of new volumes");
   flags.Bool(&read_only_, "read-only", 0, "Root file system read-only");
   flags.String(&shm_size_, "shm-size", 0, "bytes", "Size of /dev/shm (default 64m)");
-  flags.Strings(&storage_options_, "storage-opt", 0, "key=value", "size=N: how large its layer may grow");
+  flags.Strings(&storage_options_, "storage-opt", 0, "key=value",
+                "size=N: how large its layer may grow");
 
   flags
       .Custom("isolation", 0, "name", "Only \"default\": the others are Windows'",

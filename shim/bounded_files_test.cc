@@ -23,7 +23,8 @@ const std::vector<std::string> kNames = {"hosts", "hostname"};
 class BoundedFilesTest : public testing::Test {
  protected:
   void SetUp() override {
-    if (unshare(CLONE_NEWNS) != 0 || mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
+    if (unshare(CLONE_NEWNS) != 0 ||
+        mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
       GTEST_SKIP() << "needs to make mounts";
     ASSERT_TRUE(MakeDirectories(directory_).ok());
     ASSERT_TRUE(WriteFile(directory_ + "/hosts", "127.0.0.1 localhost\n").ok());

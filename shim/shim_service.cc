@@ -180,9 +180,9 @@ class ShimService::State::UnaryCall final {
     after_ = std::move(after);
     // For the trace that the caller keeps: when the shim worked.
     if (accepted_at_ != absl::InfinitePast()) {
-      context_.AddTrailingMetadata("gantry-served",
-                                   absl::StrCat(absl::ToUnixNanos(accepted_at_), " ",
-                                                absl::ToUnixNanos(absl::Now())));
+      context_.AddTrailingMetadata(
+          "gantry-served",
+          absl::StrCat(absl::ToUnixNanos(accepted_at_), " ", absl::ToUnixNanos(absl::Now())));
     }
     if (status.ok()) {
       responder_.Finish(response, grpc::Status::OK, &answered_);

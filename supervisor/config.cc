@@ -504,16 +504,16 @@ absl::Status CheckConfig(const Config& config) {
   }
   for (const std::string& directory : config.cdi_spec_dirs) {
     if (directory.empty() || directory.front() != '/') {
-      return absl::InvalidArgumentError(absl::StrCat("setting cdi.spec_dirs: \"", directory,
-                                                     "\" must be an absolute path"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("setting cdi.spec_dirs: \"", directory, "\" must be an absolute path"));
     }
   }
   for (const auto& [name, number] :
        {std::pair<const char*, int64_t>{"limits.pids", config.default_pids_limit},
         {"limits.generated_files_bytes", config.generated_files_bytes}}) {
     if (number < 0) {
-      return absl::InvalidArgumentError(absl::StrCat("setting ", name, " = ", number,
-                                                     ": must be above zero, or 0 for no limit"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("setting ", name, " = ", number, ": must be above zero, or 0 for no limit"));
     }
   }
   if (!config.cgroup_path.empty() && !IsCgroupPath(config.cgroup_path)) {

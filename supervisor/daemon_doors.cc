@@ -130,8 +130,7 @@ absl::Status Daemon::MakeDoors(Parts& p) {
        p.container_view.get(), p.container_files.get(), p.container_wait.get(), p.execs.get()},
       *p.calls, *p.followers));
   p.gantry_door.push_back(api::gantry_v1::NewImagesDoor(*p.image_services, *p.calls));
-  p.gantry_door.push_back(
-      api::gantry_v1::NewManifestsDoor(p.image_services->manifests, *p.calls));
+  p.gantry_door.push_back(api::gantry_v1::NewManifestsDoor(p.image_services->manifests, *p.calls));
   p.gantry_door.push_back(api::gantry_v1::NewBuildsDoor(*p.builder, *p.build_cache, *p.calls));
   p.gantry_door.push_back(
       api::gantry_v1::NewNetworksDoor(*p.networks, *p.container_networks, *p.calls));

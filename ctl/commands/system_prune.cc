@@ -82,8 +82,7 @@ class SystemPruneAction final : public Action {
 Verb SystemPruneVerb() {
   return {.name = "prune",
           .arguments = "[OPTIONS]",
-          .summary =
-              "Remove stopped containers, and networks, images and build cache without use",
+          .summary = "Remove stopped containers, and networks, images and build cache without use",
           .examples = "  ctl system prune -f\n",
           .max_args = 0,
           .make = [] { return std::make_unique<SystemPruneAction>(); }};

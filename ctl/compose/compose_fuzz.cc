@@ -24,7 +24,8 @@ std::vector<std::string> FuzzSeeds() {
       "networks: {n: {ipam: {config: [{subnet: 10.0.0.0/8}]}}}\n",
       "services: {a: !reset null, b: !override {image: c, ulimits: {nofile: {soft: 1, hard: "
       "2}}}}\n",
-      "x-c: &c {restart: \xff\xff" "always}\nservices: {a: {<<: *c, image: i}}\n",
+      "x-c: &c {restart: \xff\xff"
+      "always}\nservices: {a: {<<: *c, image: i}}\n",
       "A=\"x\\n\\101 ${B}\"\nexport C='d'\nE: f # g\nH\n"};
 }
 

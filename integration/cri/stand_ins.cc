@@ -38,7 +38,8 @@ int Serve(const std::string& name, const char* port) {
   }
   std::cout << name << " serves" << std::endl;
   const char answer[] =
-      "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\nConnection: close\r\n\r\n"
+      "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\nConnection: "
+      "close\r\n\r\n"
       "ok\n";
   while (true) {
     const int client = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);

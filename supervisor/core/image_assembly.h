@@ -37,8 +37,7 @@ class ImageAssembly {
   // ("import"). A failure of `write` is returned and nothing is stored. `level` 0 is the usual one.
   absl::StatusOr<ImageLayer> LayerFrom(content::Store& content, absl::string_view what,
                                        const std::function<absl::Status(ByteSink& tar)>& write,
-                                       Compression compression = Compression::kGzip,
-                                       int level = 0);
+                                       Compression compression = Compression::kGzip, int level = 0);
 
   // Puts the layer on top: diff id, layer and history entry, whose time and the image's become
   // `now`. The layer gets a media type of the manifest's family, because some registries refuse a

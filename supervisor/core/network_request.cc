@@ -295,8 +295,7 @@ absl::Status ChooseSubnets(const v1::CreateNetworkRequest& request, const Subnet
     return one.record.name() == kDefaultNetwork;
   });
   if (!has_default && made.record.name() != kDefaultNetwork) {
-    const absl::StatusOr<Prefix> kept =
-        network::ChooseSubnet(sources.pools, Family::kIpv4, in_use);
+    const absl::StatusOr<Prefix> kept = network::ChooseSubnet(sources.pools, Family::kIpv4, in_use);
     if (kept.ok()) in_use.push_back({*kept, absl::StrCat("network ", kDefaultNetwork)});
   }
   std::set<Family> families;

@@ -22,7 +22,8 @@ absl::StatusOr<record::v1::BuildCacheRecord> Parse(absl::string_view key, absl::
 absl::StatusOr<record::v1::BuildCacheRecord> BuildCacheStore::Find(const Scope& scope,
                                                                    absl::string_view key) {
   const ReadView view(db_);
-  GANTRY_ASSIGN_OR_RETURN(const auto value, view.Get(Family::kMeta, MakeKey(kBuildCachePrefix, scope.ns, key)));
+  GANTRY_ASSIGN_OR_RETURN(const auto value,
+                          view.Get(Family::kMeta, MakeKey(kBuildCachePrefix, scope.ns, key)));
   if (!value.has_value())
     return absl::NotFoundError(absl::StrCat("build cache record ", key, " not found"));
   return Parse(key, *value);
@@ -32,7 +33,8 @@ absl::Status BuildCacheStore::Put(const Scope& scope, absl::string_view key,
                                   const record::v1::BuildCacheRecord& record) {
   return db_.Run([&](Transaction& tx) -> absl::Status {
     GANTRY_RETURN_IF_ERROR(EnterScope(tx, scope));
-    return tx.Put(Family::kMeta, MakeKey(kBuildCachePrefix, scope.ns, key), record.SerializeAsString());
+    return tx.Put(Family::kMeta, MakeKey(kBuildCachePrefix, scope.ns, key),
+                  record.SerializeAsString());
   });
 }
 
@@ -52,23 +54,23 @@ absl::Status BuildCacheStore::Touch(const Scope& scope, absl::string_view key, a
 }
 
 absl::Status BuildCacheStore::Remove(const Scope& scope, absl::string_view key) {
-  return db_.Run(
-      [&](Transaction& tx) { return tx.Delete(Family::kMeta, MakeKey(kBuildCachePrefix, scope.ns, key)); });
+  return db_.Run([&](Transaction& tx) {
+    return tx.Delete(Family::kMeta, MakeKey(kBuildCachePrefix, scope.ns, key));
+  });
 }
 
 absl::StatusOr<std::vector<StoredCacheRecord>> BuildCacheStore::List(absl::string_view ns) {
   const ReadView view(db_);
   std::vector<StoredCacheRecord> all;
   const std::string prefix = MakePrefix(kBuildCachePrefix, ns);
-  GANTRY_RETURN_IF_ERROR(
-      view.Scan(Family::kMeta, prefix,
-                [&](absl::string_view key, absl::string_view value) -> absl::Status {
-                  StoredCacheRecord one;
-                  one.key = std::string(key.substr(prefix.size()));
-                  GANTRY_ASSIGN_OR_RETURN(one.record, Parse(one.key, value));
-                  all.push_back(std::move(one));
-                  return absl::OkStatus();
-                }));
+  GANTRY_RETURN_IF_ERROR(view.Scan(
+      Family::kMeta, prefix, [&](absl::string_view key, absl::string_view value) -> absl::Status {
+        StoredCacheRecord one;
+        one.key = std::string(key.substr(prefix.size()));
+        GANTRY_ASSIGN_OR_RETURN(one.record, Parse(one.key, value));
+        all.push_back(std::move(one));
+        return absl::OkStatus();
+      }));
   return all;
 }
 

@@ -181,7 +181,8 @@ TEST(SpecBuilderTest, MountsAreOrderedAndReplaceDefaults) {
             (std::vector<std::string>{"/proc", "/dev", "/dev/pts", "/sys", "/sys/fs/cgroup",
                                       "/dev/mqueue", "/a", "/dev/shm", "/a/b/c"}));
   EXPECT_EQ((*Mount(spec, "/a"))["options"], (json{"rbind", "rprivate", "ro"}));
-  EXPECT_EQ((*Mount(spec, "/dev/shm"))["options"], (json{"noexec", "nosuid", "nodev", "rprivate", "size=1m"}));
+  EXPECT_EQ((*Mount(spec, "/dev/shm"))["options"],
+            (json{"noexec", "nosuid", "nodev", "rprivate", "size=1m"}));
 }
 
 TEST(SpecBuilderTest, LaterTmpfsOptionsReplaceTheirOpposites) {

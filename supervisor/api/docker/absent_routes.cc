@@ -42,7 +42,8 @@ absl::Status PluginsUnsupported(Request& request) {
 absl::Status NoBuilds(Request& request) {
   return request.ReplyError(
       501,
-      "this daemon does not build: build with a BuildKit of your own (docker buildx create --driver "
+      "this daemon does not build: build with a BuildKit of your own (docker buildx create "
+      "--driver "
       "remote, or buildkitd with its containerd worker on Gantry's socket) and load the result");
 }
 

@@ -21,10 +21,10 @@ absl::StatusOr<v1::BuildRequest::Open> Ask(const std::string& query,
 }
 
 TEST(BuildQueryTest, SaysWhatDockersCommandLineAsksFor) {
-  const auto open = Ask(
-      "t=a%3A1&t=b&dockerfile=D&nocache=1&pull=true&target=base&networkmode=host&memory=1048576"
-      "&buildargs=%7B%22A%22%3A%221%22%2C%22B%22%3Anull%7D&labels=%7B%22l%22%3A%22v%22%7D"
-      "&ulimits=%5B%7B%22Name%22%3A%22nofile%22%2C%22Soft%22%3A1%2C%22Hard%22%3A2%7D%5D");
+  const auto open =
+      Ask("t=a%3A1&t=b&dockerfile=D&nocache=1&pull=true&target=base&networkmode=host&memory=1048576"
+          "&buildargs=%7B%22A%22%3A%221%22%2C%22B%22%3Anull%7D&labels=%7B%22l%22%3A%22v%22%7D"
+          "&ulimits=%5B%7B%22Name%22%3A%22nofile%22%2C%22Soft%22%3A1%2C%22Hard%22%3A2%7D%5D");
   ASSERT_TRUE(open.ok()) << open.status();
   EXPECT_THAT(open->tags(), ElementsAre("a:1", "b"));
   EXPECT_EQ(open->dockerfile(), "D");
@@ -51,8 +51,9 @@ TEST(BuildQueryTest, WhatIsNoneIsRefusedByItsName) {
 
 TEST(BuildQueryTest, CredentialsAreByRegistryAndBadOnesAreNone) {
   // {"https://index.docker.io/v1/":{"username":"u","password":"p"}}
-  const auto open = Ask(
-      "t=a", "eyJodHRwczovL2luZGV4LmRvY2tlci5pby92MS8iOnsidXNlcm5hbWUiOiJ1IiwicGFzc3dvcmQiOiJwIn19");
+  const auto open =
+      Ask("t=a",
+          "eyJodHRwczovL2luZGV4LmRvY2tlci5pby92MS8iOnsidXNlcm5hbWUiOiJ1IiwicGFzc3dvcmQiOiJwIn19");
   ASSERT_TRUE(open.ok()) << open.status();
   ASSERT_EQ(open->registries_size(), 1);
   EXPECT_EQ(open->registries(0).registry(), "docker.io");
