@@ -113,8 +113,8 @@ struct Verb {
   bool hidden = false;
   std::function<std::unique_ptr<Action>()> make = {};  // empty: only a group
   std::vector<Verb> verbs = {};
-  // Of a group: options that all its verbs take, before the verb's name or after it (there an option
-  // of the verb itself comes first). Their values go to Context::group_values.
+  // Of a group: options that all its verbs take, before the verb's name or after it (there an
+  // option of the verb itself comes first). Their values go to Context::group_values.
   std::function<void(FlagSet&, Context&)> group_flags = {};
 };
 

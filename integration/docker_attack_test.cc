@@ -1,5 +1,5 @@
-// Attacks through the Docker door: links that are swapped under a copy, programs and libraries of an
-// image that a daemon might run, descriptors and programs of the host, requests that two readers
+// Attacks through the Docker door: links that are swapped under a copy, programs and libraries of
+// an image that a daemon might run, descriptors and programs of the host, requests that two readers
 // might read differently, streams that nobody reads.
 //
 // Each runs a few rounds; GANTRY_ATTACK_ROUNDS says how many times as many.
@@ -357,8 +357,8 @@ TEST_F(DockerAttackTest, WhatIsCarriedOutIsWhatTheBodySaysInWhateverWayItComes) 
                 AllOf(HasSubstr(R"("CapAdd":["CAP_NET_ADMIN"])"),
                       HasSubstr(R"("Privileged":false)"), HasSubstr(std::string(100000, 'p'))));
   }
-  // No body, a length of nothing with a body behind it, a length that is too short: nothing is made,
-  // and what is behind is not taken for more of the request.
+  // No body, a length of nothing with a body behind it, a length that is too short: nothing is
+  // made, and what is behind is not taken for more of the request.
   const std::string privileged = R"({"Image":"busybox:door","HostConfig":{"Privileged":true}})";
   const std::string missing = absl::StrCat("Content-Length: ", privileged.size() + 10);
   for (const std::string& bytes : {
@@ -387,8 +387,8 @@ TEST_F(DockerAttackTest, WhatIsCarriedOutIsWhatTheBodySaysInWhateverWayItComes) 
     EXPECT_THAT(Ask("GET", "/containers/bad/json"), StartsWith("HTTP/1.1 404"))
         << absl::CHexEscape(bytes.substr(0, 300));
   }
-  // Keys twice, at any depth and in any spelling, and more than the limit, where the beginning alone
-  // would be a document.
+  // Keys twice, at any depth and in any spelling, and more than the limit, where the beginning
+  // alone would be a document.
   for (
       const std::string& twice :
       {std::string(

@@ -54,8 +54,8 @@ void Fault(const char* how) {
   }
 }
 
-// Prints numbered lines of 100 bytes for some seconds at some MiB a second, as far as the reader takes
-// them, and ends with how many there were.
+// Prints numbered lines of 100 bytes for some seconds at some MiB a second, as far as the reader
+// takes them, and ends with how many there were.
 int Flood(int mebibytes_per_second, int seconds) {
   constexpr size_t kLine = 100;
   constexpr long kSlices = 50;  // of a second

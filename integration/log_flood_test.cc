@@ -1,6 +1,6 @@
-// Logs under a flood: while the daemon is dead, while the log's disk is full and after it was freed,
-// and with a collector that goes away. The container is never held up for good, and each line is
-// either in the log or counted as missing.
+// Logs under a flood: while the daemon is dead, while the log's disk is full and after it was
+// freed, and with a collector that goes away. The container is never held up for good, and each
+// line is either in the log or counted as missing.
 //
 // GANTRY_FLOOD_SECONDS (2) and GANTRY_FLOOD_MIB (50) a second say how much is printed: `./dev test
 // logs` makes it a minute.

@@ -332,7 +332,8 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
   }
   if (request.has_bounded_files()) {
     const v1::BoundedFiles& wanted = request.bounded_files();
-    // Those that a container sees, and what lies beside them for the supervisor (core/name_files.h).
+    // Those that a container sees, and what lies beside them for the supervisor
+    // (core/name_files.h).
     GANTRY_ASSIGN_OR_RETURN(
         BoundedFiles files,
         BoundedFiles::Make(wanted.directory(),

@@ -1,8 +1,8 @@
 // Root file systems shown by the ids of a container's user namespace.
 //
-// Options "uidmap=" and "gidmap=" of an overlay map its lower directories, as they do for containerd:
-// what is written has the host's ids on disk. With kMapUpper the upper directory is mapped too, so
-// that files have the ids of the container there, and the layer is one as any other.
+// Options "uidmap=" and "gidmap=" of an overlay map its lower directories, as they do for
+// containerd: what is written has the host's ids on disk. With kMapUpper the upper directory is
+// mapped too, so that files have the ids of the container there, and the layer is one as any other.
 #ifndef GANTRY_SNAPSHOTTER_ID_MAPPED_H_
 #define GANTRY_SNAPSHOTTER_ID_MAPPED_H_
 

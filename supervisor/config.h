@@ -36,8 +36,8 @@ struct Config {
   std::string root = "/var/lib/gantry";
   std::string state = "/run/gantry";
   std::string address = "/run/gantry/gantry.sock";
-  // Where docker's own clients connect: paths of sockets, and tcp://HOST:PORT, where both sides show
-  // certificates. None: docker.sock in the state directory. The word "none": nowhere.
+  // Where docker's own clients connect: paths of sockets, and tcp://HOST:PORT, where both sides
+  // show certificates. None: docker.sock in the state directory. The word "none": nowhere.
   std::vector<std::string> docker_addresses;
   // PEM files for tcp:// addresses: the CA that signs certificates of clients, and our own.
   std::string docker_tls_ca;
@@ -109,8 +109,8 @@ struct Config {
 
   // Of a container that sets no limit of its own; 0: none.
   int64_t default_pids_limit = 4096;
-  // What a container may make of its hosts, hostname and resolv.conf together; 0: no limit, and what
-  // it writes goes to the host's disk.
+  // What a container may make of its hosts, hostname and resolv.conf together; 0: no limit, and
+  // what it writes goes to the host's disk.
   int64_t generated_files_bytes = 1 << 20;
   // An exec whose client leaves while it is attached is ended, with what it has started.
   bool execs_end_with_client = true;

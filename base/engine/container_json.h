@@ -25,7 +25,8 @@ class TopResponse;
 namespace gantry::engine {
 
 // Which fields of a list's element there are: not all versions of the API have these. Left out
-// while they are made, because to take them out of a thousand documents again costs more than these.
+// while they are made, because to take them out of a thousand documents again costs more than
+// these.
 struct SummaryFields {
   bool image_manifest = true;
   bool annotations = true;
@@ -33,8 +34,8 @@ struct SummaryFields {
   bool gateway_priority = true;
 };
 
-// An element of GET /containers/json. `network_ids` are the ids of networks by their names, for those
-// of a container that has no place in them now.
+// An element of GET /containers/json. `network_ids` are the ids of networks by their names, for
+// those of a container that has no place in them now.
 Value ContainerSummaryDocument(const v1::ContainerSummary& container,
                                const std::map<std::string, std::string>& network_ids,
                                absl::Time now, const SummaryFields& fields = {});

@@ -24,8 +24,8 @@ class FieldReader;
 // and has a '=' behind a '/' is taken for such a name. Several names become one request.
 absl::Status AddDevice(absl::string_view text, v1::ContainerConfig& config);
 
-// --gpus all, a number, or fields in CSV: device=0, "device=0,1", count=2, driver=..., capabilities=...,
-// options=... ; the capability "gpu" is always asked for.
+// --gpus all, a number, or fields in CSV: device=0, "device=0,1", count=2, driver=...,
+// capabilities=..., options=... ; the capability "gpu" is always asked for.
 absl::StatusOr<v1::DeviceRequest> ParseGpus(absl::string_view text);
 
 // One entry of HostConfig.DeviceRequests.

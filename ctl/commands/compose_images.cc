@@ -33,8 +33,8 @@ namespace {
 using compose::ObservedContainer;
 using compose::ProgressBoard;
 
-// A Dockerfile of the compose file's own text, while a build reads it: in memory, so that a ctl that
-// is killed leaves nothing behind.
+// A Dockerfile of the compose file's own text, while a build reads it: in memory, so that a ctl
+// that is killed leaves nothing behind.
 class InlineDockerfile {
  public:
   absl::Status Write(const std::string& text) {

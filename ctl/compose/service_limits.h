@@ -15,8 +15,8 @@ class ContainerConfig;
 
 namespace gantry::compose {
 
-// `name` is the service's, for errors. Sets resources and device_requests. kInvalidArgument: a value
-// is not of its syntax.
+// `name` is the service's, for errors. Sets resources and device_requests. kInvalidArgument: a
+// value is not of its syntax.
 absl::Status SetLimits(const std::string& name, const Node& service, v1::ContainerConfig* config);
 
 }  // namespace gantry::compose

@@ -1,5 +1,5 @@
-// Programs that Kubernetes' CRI suite wants in its images and Debian's busybox-static does not have, by the name that it is started
-// under. Linked statically, for images that have nothing else.
+// Programs that Kubernetes' CRI suite wants in its images and Debian's busybox-static does not
+// have, by the name that it is started under. Linked statically, for images that have nothing else.
 //   nginx PORT, httpd PORT   answer every request with 200, say their name, and leave their pid where nginx does
 //   pgrep NAME               pids of processes of that name
 //   ipcs -m                  shared memory segments

@@ -51,14 +51,14 @@ void NormalizeMounts(v1::ContainerConfig& config);
 // kInvalidArgument: a mount that is to be shown by ids that the container does not have of its own.
 absl::Status CheckMappedMounts(const v1::ContainerConfig& config);
 
-// Among the options of a mount: its files are shown by the ids of the container's user namespace, and
-// what is written has them on disk. Volumes of the local driver get it without being asked.
+// Among the options of a mount: its files are shown by the ids of the container's user namespace,
+// and what is written has them on disk. Volumes of the local driver get it without being asked.
 inline constexpr char kMapIds[] = "idmap";
 bool MapsIds(const v1::Mount& mount);
 
 // Whether the container finds it at a place of its own (RunVolumes::Place) and not at its source:
-// a part of a volume, what is shown by the container's ids, and a volume of another driver, which is
-// somewhere else each time.
+// a part of a volume, what is shown by the container's ids, and a volume of another driver, which
+// is somewhere else each time.
 bool HasPlace(const v1::ContainerConfig& config, const v1::Mount& mount);
 
 // The volumes that go with the container where they are asked to: those without a name of their

@@ -183,8 +183,8 @@ absl::Status CheckAttachment(const v1::NetworkAttachment& attachment, bool conne
   return absl::OkStatus();
 }
 
-// With another container's network namespace, what is that container's to say. Docker's words, which
-// clients know.
+// With another container's network namespace, what is that container's to say. Docker's words,
+// which clients know.
 absl::Status CheckOthersNetwork(const v1::ContainerConfig& config) {
   const auto conflict = [](absl::string_view field, absl::string_view what,
                            absl::string_view mode = "the network mode") {
@@ -342,8 +342,8 @@ absl::Status MergeImageConfig(const oci::ImageConfig& image, v1::ContainerConfig
         absl::StrCat("image ", config.image(), " has no command: say what to run after its name"));
   }
 
-  // The container's own come first, then those of the image that it does not name. A bare NAME takes
-  // the image's away and stays in the record, as docker shows it.
+  // The container's own come first, then those of the image that it does not name. A bare NAME
+  // takes the image's away and stays in the record, as docker shows it.
   std::vector<std::string> env;
   std::map<std::string, size_t> where;
   for (const std::string& entry : config.env()) {

@@ -73,8 +73,8 @@ class ContainerVolumes {
     std::vector<VolumeHold> holds_;
   };
 
-  // Fills in the ids of the container's user namespace, by which its root file system and its volumes
-  // are shown.
+  // Fills in the ids of the container's user namespace, by which its root file system and its
+  // volumes are shown.
   //   kInvalidArgument     the mode, or what cannot be had with ids of one's own
   //   otherwise those of IdChoice::Choose()
   absl::StatusOr<IdChoice::Chosen> ChooseIds(const CallContext& context,

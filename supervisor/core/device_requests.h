@@ -1,5 +1,5 @@
-// Devices that a container asks for by what they are: CDI names, and GPUs as docker's --gpus asks for
-// them, which are the devices of CDI kind nvidia.com/gpu.
+// Devices that a container asks for by what they are: CDI names, and GPUs as docker's --gpus asks
+// for them, which are the devices of CDI kind nvidia.com/gpu.
 //
 // Free functions, safe to call from any thread; they read the CDI files.
 #ifndef GANTRY_SUPERVISOR_CORE_DEVICE_REQUESTS_H_
@@ -20,8 +20,8 @@ class ContainerConfig;
 
 namespace gantry::core {
 
-// The CDI names behind the requests, in order. kInvalidArgument, field "device_requests": a driver or
-// capability that nobody serves, a request that says nothing or both a count and ids.
+// The CDI names behind the requests, in order. kInvalidArgument, field "device_requests": a driver
+// or capability that nobody serves, a request that says nothing or both a count and ids.
 absl::StatusOr<std::vector<std::string>> RequestedDevices(const v1::ContainerConfig& config);
 
 // Whether a container could have them now.

@@ -2,8 +2,8 @@
 // file system and the health checks say, and explains it (end_causes.h).
 //
 // Of containers that removed themselves (--rm) the reports of the last kKept that did are known for
-// kKeptFor, until the daemon ends: they are made before the removal, and found by the id or the name
-// that the container had. A container that is there goes before one that is gone.
+// kKeptFor, until the daemon ends: they are made before the removal, and found by the id or the
+// name that the container had. A container that is there goes before one that is gone.
 //
 // Thread-safe. Reads only, and holds no operation lock: it answers while something else is done
 // with the container. kNotFound: no such container.

@@ -50,8 +50,8 @@ class ImageMounts {
                              absl::string_view path,
                              std::map<std::string, std::string>& labels) const;
 
-  // Adds the image mounts of `config` to those of a new container, notes in `config` what they show,
-  // and puts all mounts in the order of their depth, so that none hides another.
+  // Adds the image mounts of `config` to those of a new container, notes in `config` what they
+  // show, and puts all mounts in the order of their depth, so that none hides another.
   //   kInvalidArgument, field "mount"  as Show(), or a mount that is not read-only
   absl::Status AddTo(const CallContext& context, v1::ContainerConfig& config,
                      std::vector<oci::MountConfig>& mounts,

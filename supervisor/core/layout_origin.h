@@ -1,8 +1,8 @@
 // An OCI layout in a directory, as a place that blobs come from.
 //
-// The directory is hostile: paths are resolved with it as the root, only regular files are read, and
-// every blob is verified. It may be incomplete. Thread-safe; reads files when they are asked for.
-// Spec: OCI image-spec v1.1 "Image Layout".
+// The directory is hostile: paths are resolved with it as the root, only regular files are read,
+// and every blob is verified. It may be incomplete. Thread-safe; reads files when they are asked
+// for. Spec: OCI image-spec v1.1 "Image Layout".
 #ifndef GANTRY_SUPERVISOR_CORE_LAYOUT_ORIGIN_H_
 #define GANTRY_SUPERVISOR_CORE_LAYOUT_ORIGIN_H_
 

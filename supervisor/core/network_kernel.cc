@@ -65,7 +65,8 @@ network::BridgePort BridgePortOf(network::Links& links, const StoredNetwork& net
   return port;
 }
 
-// Follows from the network, so that containers remember the right one of a bridge that is made anew.
+// Follows from the network, so that containers remember the right one of a bridge that is made
+// anew.
 network::MacAddress BridgeMac(const StoredNetwork& network) {
   network::MacAddress::Bytes bytes = {0x06};  // locally administered
   const std::string id = absl::HexStringToBytes(network.record.id().substr(0, 10));

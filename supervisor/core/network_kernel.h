@@ -47,7 +47,8 @@ class NetworkKernel {
  public:
   // `store` is not owned. `state_directory` is this daemon's, which its table of rules is named
   // after. `later` (not owned; null: at once) does what nobody waits for: it removes devices, which
-  // takes the kernel some 10 ms each, and forgets connections. `host_netns`: the host's network namespace; -1: that of the process.
+  // takes the kernel some 10 ms each, and forgets connections. `host_netns`: the host's network
+  // namespace; -1: that of the process.
   NetworkKernel(metadata::NetworkStore* store, const std::string& state_directory,
                 Executor* later = nullptr, int host_netns = -1);
 
@@ -79,16 +80,16 @@ class NetworkKernel {
   // have no record.
   void RemovePlaceSoon(const metadata::StoredEndpoint& place);
 
-  // Whether a device of the calling thread's namespace has IPv6. Without effect on a kernel that has
-  // none.
+  // Whether a device of the calling thread's namespace has IPv6. Without effect on a kernel that
+  // has none.
   static void SetIpv6(absl::string_view device, bool on);
 
   // The default route of one family; without a gateway there is none afterwards.
   static absl::Status SetGateway(const OpenNetns& netns, network::Family family,
                                  const std::optional<Gateway>& gateway);
 
-  // Connections that the kernel remembers follow soon: those of clients that sent to a port before it
-  // was published, and those that go where a port does not lead any more, are looked at anew.
+  // Connections that the kernel remembers follow soon: those of clients that sent to a port before
+  // it was published, and those that go where a port does not lead any more, are looked at anew.
   absl::Status Publish(const std::vector<network::PublishedPort>& ports);
   // Those that are not there are passed over.
   absl::Status Unpublish(const std::vector<network::PublishedPort>& ports);

@@ -2,9 +2,9 @@
 //
 // Order of a start: the namespace is recorded, with its ports, then made; each place is recorded,
 // with its addresses, then made; last the default route and the ports. Order of an end: the same
-// backwards, records last. So nothing exists in the kernel without a record, and what a crash leaves
-// is taken away at the next start. While the container runs, places come and go one by one, and the
-// default route and the ports follow them (gateway_choice.h).
+// backwards, records last. So nothing exists in the kernel without a record, and what a crash
+// leaves is taken away at the next start. While the container runs, places come and go one by one,
+// and the default route and the ports follow them (gateway_choice.h).
 //
 // Thread-safe. Calls for one container are made with its operation lock held. No other lock is held
 // over a kernel call.

@@ -37,8 +37,8 @@ struct NetworkClient {
 NetworkClient ClientOf(const std::string& id, const std::string& shown_name,
                        const v1::ContainerConfig& config);
 
-// A place but for its addresses. `others`: the container's in other networks, whose device names are
-// taken.
+// A place but for its addresses. `others`: the container's in other networks, whose device names
+// are taken.
 //   kInvalidArgument  a MAC address or an option; the field is named
 absl::StatusOr<record::v1::NetworkEndpoint> NewPlace(const metadata::StoredNetwork& network,
                                                      const NetworkClient& client,
@@ -49,10 +49,10 @@ absl::StatusOr<record::v1::NetworkEndpoint> NewPlace(const metadata::StoredNetwo
 absl::StatusOr<std::vector<network::Address>> AskedAddresses(
     const v1::NetworkAttachment& attachment);
 
-// Fills in the addresses: those that are asked for, else the lowest that are free of `all` places of
-// the network; one per family. And, if `mac_follows` and the driver gives devices their own, the MAC:
-// it follows from the address, so that an address that goes to another container keeps it, and what
-// neighbours remember stays true.
+// Fills in the addresses: those that are asked for, else the lowest that are free of `all` places
+// of the network; one per family. And, if `mac_follows` and the driver gives devices their own, the
+// MAC: it follows from the address, so that an address that goes to another container keeps it, and
+// what neighbours remember stays true.
 //   kInvalidArgument    an address that no subnet of the network holds
 //   kAlreadyExists      an address or a MAC that another container has
 //   kResourceExhausted  no free address

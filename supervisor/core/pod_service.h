@@ -181,8 +181,8 @@ class PodService {
                              absl::Duration patience);
   // Kills it if it runs. Its log stays. Idempotent.
   absl::Status RemoveContainer(const CallContext& context, const std::string& container);
-  // Changes what `change` sets of its limits, in the kernel where it runs and for its start where it
-  // was not started. All is changed or nothing. `extension` replaces the door's of that name.
+  // Changes what `change` sets of its limits, in the kernel where it runs and for its start where
+  // it was not started. All is changed or nothing. `extension` replaces the door's of that name.
   absl::Status UpdateContainer(const CallContext& context, const std::string& container,
                                const oci::Resources& change, const std::string& extension_name,
                                const std::string& extension);

@@ -76,9 +76,9 @@ std::optional<std::string> HolderOf(const std::set<std::string>& sockets) {
   return std::nullopt;
 }
 
-// The program of the host that has a port, as a message says it; nothing when it is free. `address`:
-// "" for every address of both families. Sockets of all processes are looked through only when the
-// port is in use.
+// The program of the host that has a port, as a message says it; nothing when it is free.
+// `address`: "" for every address of both families. Sockets of all processes are looked through
+// only when the port is in use.
 std::optional<std::string> PortHolder(const std::string& address, network::Protocol protocol,
                                       uint16_t port) {
   if (!network::PortInUse(address, protocol, port)) return std::nullopt;

@@ -41,9 +41,9 @@ absl::StatusOr<record::v1::NetworkPort> ChoosePort(const v1::PortBinding& bindin
                                                    const record::v1::NetworkNamespace& made);
 
 // The ports of `made` for the bindings of a configuration, in their order; `only_opened`: as
-// OpenedPort(), otherwise as ChoosePort(). What `made` has already is kept where a binding is met by
-// it, so that a port that was chosen stays; the rest is moved to its leaving ports, whose host ports
-// other bindings of the container may take. Errors: those of the two.
+// OpenedPort(), otherwise as ChoosePort(). What `made` has already is kept where a binding is met
+// by it, so that a port that was chosen stays; the rest is moved to its leaving ports, whose host
+// ports other bindings of the container may take. Errors: those of the two.
 absl::Status ChoosePorts(const std::vector<v1::PortBinding>& wanted,
                          absl::string_view default_address, bool only_opened,
                          const std::vector<metadata::StoredNetns>& all,

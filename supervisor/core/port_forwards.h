@@ -36,9 +36,9 @@ std::vector<PortForward> ForwardsOf(const record::v1::NetworkNamespace& netns,
 absl::Status CheckCarried(const record::v1::NetworkNamespace& netns,
                           const std::vector<metadata::StoredEndpoint>& places);
 
-// What the shim of a container forwards, beside the mount of its network namespace `netns`. The shim
-// reads the file when it creates the container, and whenever the daemon has it do so. The second
-// file is there from before a change until the shim has read it.
+// What the shim of a container forwards, beside the mount of its network namespace `netns`. The
+// shim reads the file when it creates the container, and whenever the daemon has it do so. The
+// second file is there from before a change until the shim has read it.
 std::string ForwardsPath(absl::string_view netns);
 std::string ChangingForwardsPath(absl::string_view netns);
 

@@ -6,12 +6,14 @@
 // the last has ended. A part of a volume (volume-subpath) is looked up at each start, beneath the
 // volume and without following links, because containers may change the volume meanwhile. What is
 // found is mounted at a place of the container's own, from where its runtime mounts it: the path is
-// not walked again. The place is unmounted once the container's shim has its own copy. Of a container
-// with a user namespace, the place of a volume is a mount that shows the volume's files by the
-// container's ids: runtimes need not know id-mapped mounts, and older ones ignore them silently.
+// not walked again. The place is unmounted once the container's shim has its own copy. Of a
+// container with a user namespace, the place of a volume is a mount that shows the volume's files
+// by the container's ids: runtimes need not know id-mapped mounts, and older ones ignore them
+// silently.
 //
-// A volume of another driver is mounted by that driver once for each container, by an id of its own,
-// and found at the container's place. The driver does not say who has it mounted: the record does.
+// A volume of another driver is mounted by that driver once for each container, by an id of its
+// own, and found at the container's place. The driver does not say who has it mounted: the record
+// does.
 //
 // Thread-safe; calls about one container are made with its operation lock held.
 #ifndef GANTRY_SUPERVISOR_CORE_RUN_VOLUMES_H_
@@ -92,8 +94,8 @@ class RunVolumes {
   absl::StatusOr<std::string> At(const CallContext& context, const LoadedContainer& loaded,
                                  const v1::Mount& mount,
                                  std::map<std::string, std::string>& mounted);
-  // Of a driver that is not ours. What is noted is noted before the driver is asked, so that a crash
-  // in between leaves no mount that nobody knows of.
+  // Of a driver that is not ours. What is noted is noted before the driver is asked, so that a
+  // crash in between leaves no mount that nobody knows of.
   absl::StatusOr<std::string> MountByPlugin(const CallContext& context,
                                             const metadata::StoredVolume& volume,
                                             const std::string& user);

@@ -67,8 +67,8 @@ absl::StatusOr<ChosenRuntime> ChooseRuntime(runtime::RuntimeProbe& probe, const 
   return chosen;
 }
 
-// The spec, with the files whose size is bounded mounted from where the shim puts their copies. As a
-// text: a path behind a quote can be nothing else, and taking a spec apart takes its time.
+// The spec, with the files whose size is bounded mounted from where the shim puts their copies. As
+// a text: a path behind a quote can be nothing else, and taking a spec apart takes its time.
 std::string WithCopies(const CreateTask& create, const std::string& bundle) {
   if (create.bounded_bytes == 0) return create.spec_json;
   return absl::StrReplaceAll(create.spec_json, {{absl::StrCat("\"", create.bounded_directory, "/"),

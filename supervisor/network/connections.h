@@ -1,5 +1,5 @@
-// Connections that the kernel's tracking remembers, and forgetting those that lead where a published
-// port does not lead any more.
+// Connections that the kernel's tracking remembers, and forgetting those that lead where a
+// published port does not lead any more.
 //
 // The kernel translates by what it remembers of a connection, and asks the rules for its first
 // packet only. A client that goes on sending UDP from one port would therefore never reach a

@@ -2,10 +2,10 @@
 //
 // Two nftables tables of ours, which nothing else writes. "inet gantry" is met by what is routed,
 // "bridge gantry" by every frame that a container sends into its bridge. A network has
-// chains of its own, found by its bridge's name in verdict maps; a published port is one element of a map. So a
-// packet's way does not grow with the number of networks or ports, and a container that comes or
-// goes changes elements only. Each change is one transaction: the kernel takes all of it or
-// nothing.
+// chains of its own, found by its bridge's name in verdict maps; a published port is one element of
+// a map. So a packet's way does not grow with the number of networks or ports, and a container that
+// comes or goes changes elements only. Each change is one transaction: the kernel takes all of it
+// or nothing.
 //
 // The table "inet gantry-user" is the administrator's: made empty when it is missing, with a chain
 // "forward" in front of ours, and never touched again. A packet that it drops stays dropped.
@@ -73,8 +73,8 @@ class Firewall {
   absl::Status Unpublish(const std::vector<PublishedPort>& ports);
 
   // A container joins a network, with its published ports and the links that it is one end of, in
-  // one transaction; before its device is in the bridge. A link that is there already stays. Errors:
-  // as Publish().
+  // one transaction; before its device is in the bridge. A link that is there already stays.
+  // Errors: as Publish().
   absl::Status Join(const BridgePort& port, const std::vector<PublishedPort>& published,
                     const std::vector<BridgeLink>& links = {});
   // What Join() did, backwards, with all links of the device; OK also for what is not there.

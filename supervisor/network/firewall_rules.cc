@@ -22,7 +22,8 @@ namespace {
 // take it), and what comes for a container's address by another way than its bridge, unless it
 // answers the container.
 // published: by destination port. [::1] is left to the shims. Also for packets of the host itself,
-// whose loopback addresses entering-BRIDGE masquerades, because the container could not answer them.
+// whose loopback addresses entering-BRIDGE masquerades, because the container could not answer
+// them.
 constexpr char kTable[] = R"(
 add table inet $table
 delete table inet $table

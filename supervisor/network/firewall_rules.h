@@ -1,5 +1,5 @@
-// What the firewall's tables consist of: the types that networks and ports are described by, and the
-// text and elements that follow from them. Pure; firewall.h writes them into the kernel.
+// What the firewall's tables consist of: the types that networks and ports are described by, and
+// the text and elements that follow from them. Pure; firewall.h writes them into the kernel.
 //
 // "$table" in a text stands for the name of our table.
 #ifndef GANTRY_SUPERVISOR_NETWORK_FIREWALL_RULES_H_
@@ -74,9 +74,9 @@ struct BridgePort {
   MacAddress gateway;
 };
 
-// A container that may reach some ports of another although their network keeps its containers apart
-// (BridgePort::between): what docker's links open. Frames pass both ways, but only to these ports of
-// the one and back from them.
+// A container that may reach some ports of another although their network keeps its containers
+// apart (BridgePort::between): what docker's links open. Frames pass both ways, but only to these
+// ports of the one and back from them.
 struct BridgeLink {
   struct End {
     std::string device;  // as BridgePort::device

@@ -12,8 +12,8 @@
 
 namespace gantry::network {
 
-// As NewNetns(), with a new user namespace that owns it: the root of a container in that one has the
-// rights of an administrator in the network namespace, and none outside.
+// As NewNetns(), with a new user namespace that owns it: the root of a container in that one has
+// the rights of an administrator in the network namespace, and none outside.
 struct OwnedNetns {
   UniqueFd netns;
   UniqueFd user_namespace;

@@ -1,4 +1,5 @@
-// A volume driver for tests: docker's protocol over a socket, with directories below one of its own.
+// A volume driver for tests: docker's protocol over a socket, with directories below one of its
+// own.
 #ifndef GANTRY_SUPERVISOR_VOLUME_FAKE_PLUGIN_H_
 #define GANTRY_SUPERVISOR_VOLUME_FAKE_PLUGIN_H_
 

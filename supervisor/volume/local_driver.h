@@ -6,11 +6,11 @@
 //   .../NAME/.filling, .filled          a copy of an image's directory on its way in (fill.h)
 //   .../.new-*, .removed-*              on their way in and out
 //
-// NAME is root's, mode 0701: a process of the host reaches what it may inside _data, but cannot list
-// what is beside it. A volume's directory is made, with the mark, before its record is written, and
-// marked again before its record is deleted, so that what a crash leaves behind is found by Sweep().
-// A directory without the mark is never removed by it: where the database was lost, the data of the
-// volumes is still there, and making a volume of that name takes it up again.
+// NAME is root's, mode 0701: a process of the host reaches what it may inside _data, but cannot
+// list what is beside it. A volume's directory is made, with the mark, before its record is
+// written, and marked again before its record is deleted, so that what a crash leaves behind is
+// found by Sweep(). A directory without the mark is never removed by it: where the database was
+// lost, the data of the volumes is still there, and making a volume of that name takes it up again.
 //
 // Thread-safe; calls about one volume are the caller's to keep apart.
 #ifndef GANTRY_SUPERVISOR_VOLUME_LOCAL_DRIVER_H_
@@ -67,8 +67,8 @@ class LocalDriver {
   bool IsMounted(const VolumeKey& volume) const;
 
   // Gives the directory another name, which it notes until NoteRenamed(): a record of the new name
-  // is to be written. UndoRename() takes it back, and so does Sweep() where there is no such record.
-  // kAlreadyExists: the new name has a directory.
+  // is to be written. UndoRename() takes it back, and so does Sweep() where there is no such
+  // record. kAlreadyExists: the new name has a directory.
   absl::Status Rename(const VolumeKey& volume, const std::string& new_name) const;
   absl::Status NoteRenamed(const VolumeKey& volume) const;
   absl::Status UndoRename(const VolumeKey& volume) const;

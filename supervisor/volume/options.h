@@ -16,7 +16,8 @@ namespace gantry::volume {
 
 using Options = std::map<std::string, std::string>;
 
-// kInvalidArgument: an unknown option, one that lacks the one it belongs to, or a size that is none.
+// kInvalidArgument: an unknown option, one that lacks the one it belongs to, or a size that is
+// none.
 absl::Status CheckOptions(const Options& options);
 
 // How large the volume may grow; 0: without limit of ours. Of options that CheckOptions() accepts.

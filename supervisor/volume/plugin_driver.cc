@@ -50,8 +50,8 @@ bool Unreached(CURLcode code) {
 
 std::string Shown(absl::string_view text) { return absl::Utf8SafeCEscape(text.substr(0, 1000)); }
 
-// Null for what is no JSON. What is nested deeper than any driver has reason to is left out: printing
-// it would need as much stack.
+// Null for what is no JSON. What is nested deeper than any driver has reason to is left out:
+// printing it would need as much stack.
 json ReadJson(const std::string& text) {
   constexpr int kDeepest = 32;
   json parsed = json::parse(

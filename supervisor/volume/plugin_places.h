@@ -2,8 +2,8 @@
 //
 // A driver NAME has a socket DIR/NAME.sock or DIR/NAME/NAME.sock, or a file NAME.spec (an address)
 // or NAME.json ({"Name", "Addr", "TLSConfig"}) in one of the specification directories, or in a
-// directory of its name there. Sockets win over files, the first directory over the next, .spec over
-// .json. Directories are looked at each time: a driver may come and go.
+// directory of its name there. Sockets win over files, the first directory over the next, .spec
+// over .json. Directories are looked at each time: a driver may come and go.
 //
 // Thread-safe.
 #ifndef GANTRY_SUPERVISOR_VOLUME_PLUGIN_PLACES_H_

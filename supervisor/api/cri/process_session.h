@@ -22,9 +22,9 @@ using OpenProcess =
 
 // Waits until the client has opened its channels, at most `creation_time`; then opens the process's
 // streams and serves until the process has ended or the client has gone. Of an exec, an exit code
-// other than 0 is a failure, and its input ends with the client unless it is a terminal; a container
-// that a client was attached to goes on, its input as stdin_once says. Blocks; does not close the
-// connection.
+// other than 0 is a failure, and its input ends with the client unless it is a terminal; a
+// container that a client was attached to goes on, its input as stdin_once says. Blocks; does not
+// close the connection.
 void ServeProcess(LinkConnection& connection, const LinkPurpose& purpose,
                   absl::Duration creation_time, bool is_exec, const OpenProcess& open);
 

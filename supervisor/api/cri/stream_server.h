@@ -38,8 +38,8 @@ struct StreamChoice {
   bool err = false;
 };
 
-// What the server needs of core. Calls come on threads of the server and may block, within their own
-// deadlines. The checks that a call of CRI makes at once (container running, pod there) are the
+// What the server needs of core. Calls come on threads of the server and may block, within their
+// own deadlines. The checks that a call of CRI makes at once (container running, pod there) are the
 // caller's, before it asks for a URL; these find out again.
 struct StreamTargets {
   // The process is started with its streams connected (core::ExecService::Exec). `handler` outlives
@@ -84,8 +84,8 @@ class StreamServer {
                                       const StreamChoice& streams);
   absl::StatusOr<std::string> AttachUrl(const std::string& container_id,
                                         const StreamChoice& streams);
-  // `ports` are those of a WebSocket client, which numbers its channels by them; SPDY names the port
-  // with each stream.
+  // `ports` are those of a WebSocket client, which numbers its channels by them; SPDY names the
+  // port with each stream.
   absl::StatusOr<std::string> PortForwardUrl(const std::string& pod_id,
                                              const std::vector<int32_t>& ports);
 

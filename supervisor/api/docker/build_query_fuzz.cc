@@ -1,5 +1,5 @@
-// The query of POST /build and the credentials in its header. The bytes up to the first line end are
-// the query, what follows is the header's value.
+// The query of POST /build and the credentials in its header. The bytes up to the first line end
+// are the query, what follows is the header's value.
 #include <cstdlib>
 #include <string>
 #include <vector>

@@ -152,8 +152,8 @@ absl::Status Update(const Parts& parts, Request& request) {
   return request.Reply(200, out);
 }
 
-// Clients take a conflict with these words for a removal that somebody else is about, and go on. One
-// that waits for something goes on by itself; what else is unavailable stays an error.
+// Clients take a conflict with these words for a removal that somebody else is about, and go on.
+// One that waits for something goes on by itself; what else is unavailable stays an error.
 absl::Status RemovalUnderWay(const Parts& parts, const Request& request, const absl::Status& why) {
   const absl::StatusOr<v1::ContainerDetails> details =
       parts.view->Inspect(request.lasting(), request.Path("id"), /*size=*/false);

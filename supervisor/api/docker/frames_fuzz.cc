@@ -1,6 +1,6 @@
-// The raw streams of attach and exec, both ways: frames of output, as a client takes them apart, and
-// what a client types, in which the detach keys are looked for. The first byte says how long the
-// pieces are in which the rest comes; of the rest the first line is detach keys.
+// The raw streams of attach and exec, both ways: frames of output, as a client takes them apart,
+// and what a client types, in which the detach keys are looked for. The first byte says how long
+// the pieces are in which the rest comes; of the rest the first line is detach keys.
 #include <algorithm>
 #include <cstdlib>
 #include <string>
@@ -18,8 +18,8 @@ namespace {
 using api::docker::DetachKeys;
 using api::docker::FrameOf;
 
-// Takes a stream apart as docker's clients do: eight bytes, of which the first is the stream and the
-// last four are a length, then as many bytes. False: that is no such stream.
+// Takes a stream apart as docker's clients do: eight bytes, of which the first is the stream and
+// the last four are a length, then as many bytes. False: that is no such stream.
 bool Split(absl::string_view stream, std::vector<std::pair<int, std::string>>& frames) {
   while (!stream.empty()) {
     if (stream.size() < 8) return false;

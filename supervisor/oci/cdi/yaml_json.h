@@ -1,8 +1,8 @@
 // YAML text as the JSON value that says the same, for documents that may be written in either.
 //
-// Plain scalars are read by YAML 1.2's core schema: true, false, null, numbers (010 is 8, as in YAML
-// 1.1); all else, and what is quoted, is a string. Everything is bounded while it is read. Aliases
-// are refused, because a short text can unfold to a very large value with them.
+// Plain scalars are read by YAML 1.2's core schema: true, false, null, numbers (010 is 8, as in
+// YAML 1.1); all else, and what is quoted, is a string. Everything is bounded while it is read.
+// Aliases are refused, because a short text can unfold to a very large value with them.
 //
 // A free function, safe to call from any thread. Exceptions of the libraries end here.
 // Spec: yaml.org 1.2.2.
