@@ -79,6 +79,17 @@ bool HasBlockWeight() {
   return true;
 }
 
+// Where runtimes look for it, which need not be where it is mounted.
+bool HasHugetlb(bool cgroup_v2) {
+  if (cgroup_v2) {
+    const std::string controllers = ReadSmall("/sys/fs/cgroup/cgroup.controllers");
+    return absl::StrContains(absl::StrCat(" ", absl::StripAsciiWhitespace(controllers), " "),
+                             " hugetlb ");
+  }
+  std::error_code ignored;
+  return std::filesystem::exists("/sys/fs/cgroup/hugetlb", ignored);
+}
+
 }  // namespace
 
 HostFacts HostFacts::Probe() {
@@ -119,6 +130,7 @@ HostFacts HostFacts::Probe() {
   }
 
   facts.block_io_weight = facts.cgroup_v2 || HasBlockWeight();
+  facts.hugetlb = HasHugetlb(facts.cgroup_v2);
   facts.online_cpus =
       std::string(absl::StripAsciiWhitespace(ReadSmall("/sys/devices/system/cpu/online")));
   facts.online_memory_nodes =

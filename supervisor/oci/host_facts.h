@@ -26,6 +26,7 @@ struct HostFacts {
   std::map<std::string, uint64_t>
       hard_rlimits;             // "RLIMIT_NOFILE" -> our hard limit; ~0 is infinity
   bool block_io_weight = true;  // cgroups have a file for it
+  bool hugetlb = true;          // runtimes find the controller that limits huge pages
   std::string online_cpus;      // "0-3"; "" when the kernel does not say
   std::string online_memory_nodes;
   std::vector<std::string> thermal_throttle_paths;  // exist only on some hosts; masked

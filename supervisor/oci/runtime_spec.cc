@@ -293,17 +293,24 @@ std::vector<std::string> RuntimeSpec::LowerVersion(absl::string_view newest_know
   return changes;
 }
 
+std::vector<std::string> ClampResourcesToHost(const HostFacts& host, json& resources) {
+  std::vector<std::string> changes;
+  if (!resources.is_object()) return changes;
+  if (!host.block_io_weight && resources.contains("blockIO") && resources["blockIO"].is_object() &&
+      resources["blockIO"].erase("weight") + resources["blockIO"].erase("weightDevice") > 0)
+    changes.push_back("blockIO weights left out, no scheduler of this host knows them");
+  // A kubelet sends a limit of 0 for each size that the kernel has, asked for or not.
+  if (!host.hugetlb && resources.erase("hugepageLimits") > 0)
+    changes.push_back("limits of huge pages left out, this host has no hugetlb controller");
+  return changes;
+}
+
 std::vector<std::string> RuntimeSpec::ClampToHost(const HostFacts& host) {
   std::vector<std::string> changes;
-  if (!host.block_io_weight && json_->contains("linux")) {
-    json& resources = (*json_)["linux"];
-    if (resources.is_object() && resources.contains("resources")) {
-      json& block = resources["resources"];
-      if (block.is_object() && block.contains("blockIO") && block["blockIO"].is_object() &&
-          block["blockIO"].erase("weight") + block["blockIO"].erase("weightDevice") > 0) {
-        changes.push_back("blockIO weights left out, no scheduler of this host knows them");
-      }
-    }
+  if (json_->contains("linux")) {
+    json& part = (*json_)["linux"];
+    if (part.is_object() && part.contains("resources"))
+      changes = ClampResourcesToHost(host, part["resources"]);
   }
   auto found = json_->find("process");
   if (found == json_->end() || !found->is_object()) return changes;

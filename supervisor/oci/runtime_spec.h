@@ -83,7 +83,8 @@ class RuntimeSpec {
   std::vector<std::string> LowerVersion(absl::string_view newest_known);
 
   // Lowers rlimits and raises oomScoreAdj to what this process may set, so that a container starts
-  // where CAP_SYS_RESOURCE is withheld. Returns what was changed, one phrase each.
+  // where CAP_SYS_RESOURCE is withheld, and clamps the resources as below. Returns what was
+  // changed, one phrase each.
   std::vector<std::string> ClampToHost(const HostFacts& host);
 
   // RLIMIT_NOFILE of the process, taken out of the spec, where it is so small that a runtime which
@@ -163,6 +164,10 @@ nlohmann::json ResourcesToJson(const Resources& resources);
 absl::StatusOr<Resources> ResourcesFromJson(const nlohmann::json& value);
 std::string PrintResources(const Resources& resources);
 absl::StatusOr<Resources> ParseResources(absl::string_view bytes);
+
+// Leaves out what runtimes refuse on this host because its cgroups have no file for it, from
+// `linux.resources` or the document of an update. Returns what was changed, one phrase each.
+std::vector<std::string> ClampResourcesToHost(const HostFacts& host, nlohmann::json& resources);
 
 // Overwrites what `change` sets; for `update`.
 void MergeResources(Resources& into, const Resources& change);

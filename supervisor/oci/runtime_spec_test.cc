@@ -162,6 +162,23 @@ TEST(RuntimeSpecTest, LeavesOutBlockWeightsThatNoSchedulerKnows) {
   EXPECT_TRUE(spec->ClampToHost(host).empty());
 }
 
+TEST(RuntimeSpecTest, LimitsOfHugePagesNeedTheController) {
+  const auto spec = [] {
+    return *RuntimeSpec::Parse(
+        R"({"linux":{"resources":{"hugepageLimits":[{"pageSize":"2MB","limit":0}],)"
+        R"("pids":{"limit":7}}}})");
+  };
+  HostFacts host;
+  RuntimeSpec kept = spec();
+  EXPECT_TRUE(kept.ClampToHost(host).empty());
+  EXPECT_TRUE(kept.document()["linux"]["resources"].contains("hugepageLimits"));
+  host.hugetlb = false;
+  RuntimeSpec fitted = spec();
+  EXPECT_EQ(fitted.ClampToHost(host).size(), 1u);
+  EXPECT_EQ(fitted.document()["linux"]["resources"].dump(), R"({"pids":{"limit":7}})");
+  EXPECT_TRUE(fitted.ClampToHost(host).empty());
+}
+
 TEST(RuntimeSpecTest, LeavesLimitsAloneWhereTheyCanBeSet) {
   RuntimeSpec spec = Spec();
   EXPECT_TRUE(spec.ClampToHost(HostFacts()).empty());
