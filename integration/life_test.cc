@@ -113,6 +113,35 @@ TEST_F(LifeTest, AProbeThatTakesTooLongEndsWithAllThatItStarted) {
   EXPECT_LE(left, 3);  // of one probe that is under way
 }
 
+// Processes of the machine in the process namespace of `pid`.
+int ProcessesBeside(const std::string& pid) {
+  const auto namespace_of = [](const std::string& process) {
+    char text[64];
+    const ssize_t n =
+        readlink(absl::StrCat("/proc/", process, "/ns/pid").c_str(), text, sizeof(text));
+    return std::string(text, n > 0 ? static_cast<size_t>(n) : 0);
+  };
+  const std::string wanted = namespace_of(pid);
+  int found = 0;
+  for (const std::string& entry : ListDirectory("/proc").value_or(std::vector<std::string>()))
+    found += !wanted.empty() && namespace_of(entry) == wanted;
+  return found;
+}
+
+TEST_F(LifeTest, AProbeEndsInItsTimeThoughTheDaemonDied) {
+  Start();
+  ASSERT_TRUE(Ok(bed_->Ctl({"run", "-d", "--name", "cl", "--health-cmd", "sleep 777 & sleep 778",
+                            "--health-interval", "100ms", "--health-timeout", "2s", kImage, "sleep",
+                            "1000"})));
+  const std::string pid = bed_->Inspect("cl", "{{.State.Pid}}");
+  // The container's own, a shell and what it has started.
+  ASSERT_TRUE(Eventually([&] { return ProcessesBeside(pid) == 4; }));
+  bed_->KillDaemon();
+  EXPECT_TRUE(Eventually([&] { return ProcessesBeside(pid) == 1; })) << ProcessesBeside(pid);
+  ASSERT_TRUE(bed_->StartDaemon());
+  EXPECT_EQ(bed_->Inspect("cl", "{{.State.Status}}"), "running");
+}
+
 TEST_F(LifeTest, ProcessesAreLimitedUnlessTheContainerSaysOtherwise) {
   Testbed::Options options;
   options.config = "[limits]\npids = 20\n";

@@ -565,6 +565,8 @@ absl::StatusOr<v1::ExecResponse> Container::Exec(const v1::ExecRequest& request,
   process->status = v1::STATUS_CREATED;
   process->stdio = request.stdio();
   process->process_json = request.process_json();
+  if (request.time_limit_ms() > 0)
+    process->time_limit = absl::Milliseconds(request.time_limit_ms());
   process->io = MakeIo();
   {
     absl::MutexLock lock(&mu_);
@@ -663,7 +665,19 @@ absl::StatusOr<pid_t> Container::StartExec(const ProcessPtr& process, absl::Dura
   Adopt(process, *pid);
   if (added.has_value()) events_->Append(*std::move(added));
   EmitStarted(process);
+  if (process->time_limit < absl::InfiniteDuration()) EndInTime(process);
   return *pid;
+}
+
+void Container::EndInTime(const ProcessPtr& process) {
+  loop_->Post([this, weak = std::weak_ptr<Process>(process), limit = process->time_limit] {
+    loop_->After(limit, [this, weak] {
+      workers_->Run([this, weak] {
+        // Refused when it has ended by itself.
+        if (const ProcessPtr late = weak.lock()) (void)SignalSession(*late, SIGKILL);
+      });
+    });
+  });
 }
 
 }  // namespace gantry::shim

@@ -146,6 +146,7 @@ class Container {
     absl::Time exited_at = absl::InfinitePast();
     bool oom_killed = false;
     bool deleted = false;
+    absl::Duration time_limit = absl::InfiniteDuration();  // of an exec, from its start on
   };
   using ProcessPtr = std::shared_ptr<Process>;
   struct Waiter {
@@ -179,6 +180,8 @@ class Container {
   // The event `added`, if given, is published before the start.
   absl::StatusOr<pid_t> StartExec(const ProcessPtr& process, absl::Duration limit,
                                   std::optional<v1::Event> added);
+  // Kills the exec, with what it has started, once its time is over.
+  void EndInTime(const ProcessPtr& process);
   // The runtime has made `pid`: keeps a handle on it and asks for its end. Under a Reaper::Hold.
   void Adopt(const ProcessPtr& process, pid_t pid) ABSL_LOCKS_EXCLUDED(mu_);
   // No start is under way any more: an end that came during it is reported now.

@@ -11,6 +11,12 @@
 #include "supervisor/runtime/shim_client.h"
 
 namespace gantry::core {
+namespace {
+
+// The shim ends what outlives its time by so much: where this daemon cannot any more.
+constexpr absl::Duration kShimPatience = absl::Seconds(1);
+
+}  // namespace
 
 // One run. Its first outcome counts: the end in the stream, the end of the process and the drain
 // after it, the timeout, Stop(). Lives until the stream is taken down and the result was handed
@@ -36,7 +42,8 @@ class ExecRunner::Run final : public runtime::AttachStream::Handler,
       self_ = shared_from_this();
       if (ended_) return Finish();
     }
-    absl::StatusOr<ExecService::StartedExec> started = runner_.execs_.Exec(context_, open, this);
+    absl::StatusOr<ExecService::StartedExec> started =
+        runner_.execs_.Exec(context_, open, this, limits_.timeout + kShimPatience);
     const std::shared_ptr<Run> self = shared_from_this();
     {
       absl::MutexLock lock(&mu_);

@@ -160,12 +160,13 @@ absl::StatusOr<ExecService::StartedExec> ExecService::Start(
     GANTRY_ASSIGN_OR_RETURN(started.pid, parts_.tasks->Start(context, state.container_id, exec_id));
     return started;
   }
-  return StartIn(context, loaded, exec_id, *state.config, handler);
+  return StartIn(context, loaded, exec_id, *state.config, handler, absl::InfiniteDuration());
 }
 
 absl::StatusOr<ExecService::StartedExec> ExecService::StartIn(
     const CallContext& context, const LoadedContainer& loaded, const std::string& exec_id,
-    const v1::ExecConfig& config, runtime::AttachStream::Handler* handler) {
+    const v1::ExecConfig& config, runtime::AttachStream::Handler* handler,
+    absl::Duration time_limit) {
   const Key key(context.ns, exec_id, loaded.id());
   {
     absl::MutexLock lock(&mu_);
@@ -176,7 +177,8 @@ absl::StatusOr<ExecService::StartedExec> ExecService::StartIn(
     }
     found->second.started = true;
   }
-  absl::StatusOr<StartedExec> started = Launch(context, loaded, exec_id, config, handler);
+  absl::StatusOr<StartedExec> started =
+      Launch(context, loaded, exec_id, config, handler, time_limit);
   absl::MutexLock lock(&mu_);
   const auto found = execs_.find(key);
   if (found == execs_.end()) return started;
@@ -190,11 +192,12 @@ absl::StatusOr<ExecService::StartedExec> ExecService::StartIn(
 
 absl::StatusOr<ExecService::StartedExec> ExecService::Exec(
     const CallContext& context, const v1::ExecInput::Open& open,
-    runtime::AttachStream::Handler* handler) {
+    runtime::AttachStream::Handler* handler, absl::Duration time_limit) {
   parts_.tasks->AnnounceStart();
   GANTRY_ASSIGN_OR_RETURN(const LoadedContainer loaded, LoadRunning(context, open.container()));
   GANTRY_ASSIGN_OR_RETURN(const std::string exec_id, Register(loaded, open.config()));
-  absl::StatusOr<StartedExec> started = StartIn(context, loaded, exec_id, open.config(), handler);
+  absl::StatusOr<StartedExec> started =
+      StartIn(context, loaded, exec_id, open.config(), handler, time_limit);
   if (!started.ok()) {
     absl::MutexLock lock(&mu_);
     execs_.erase(Key(context.ns, exec_id, loaded.id()));
@@ -302,7 +305,8 @@ void ExecService::Forget(const std::string& ns, const std::string& exec_id) {
 
 absl::StatusOr<ExecService::StartedExec> ExecService::Launch(
     const CallContext& context, const LoadedContainer& loaded, const std::string& exec_id,
-    const v1::ExecConfig& config, runtime::AttachStream::Handler* handler) {
+    const v1::ExecConfig& config, runtime::AttachStream::Handler* handler,
+    absl::Duration time_limit) {
   GANTRY_ASSIGN_OR_RETURN(oci::RuntimeSpec spec,
                           oci::RuntimeSpec::Parse(loaded.record.spec().value()));
   oci::ExecConfig exec;
@@ -351,15 +355,16 @@ absl::StatusOr<ExecService::StartedExec> ExecService::Launch(
   stdio.set_width(config.console_size().width());
   stdio.set_height(config.console_size().height());
   if (handler == nullptr) {
-    absl::StatusOr<int32_t> pid = parts_.tasks->Exec(
-        context, loaded.id(), started.exec_id, oci::PrintProcess(process), stdio, /*start=*/true);
+    absl::StatusOr<int32_t> pid =
+        parts_.tasks->Exec(context, loaded.id(), started.exec_id, oci::PrintProcess(process), stdio,
+                           /*start=*/true, time_limit);
     if (!pid.ok()) return NamingTheContainer(pid.status(), loaded.ShownName(), process);
     started.pid = *pid;
     return started;
   }
   GANTRY_RETURN_IF_ERROR(parts_.tasks
                              ->Exec(context, loaded.id(), started.exec_id,
-                                    oci::PrintProcess(process), stdio, /*start=*/false)
+                                    oci::PrintProcess(process), stdio, /*start=*/false, time_limit)
                              .status());
   GANTRY_ASSIGN_OR_RETURN(std::shared_ptr<runtime::Shim> shim,
                           parts_.tasks->Shim(context.ns, loaded.id()));

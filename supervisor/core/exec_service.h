@@ -99,9 +99,11 @@ class ExecService {
   // kFailedPrecondition: it was started before. One that failed to start can be started again.
   absl::StatusOr<StartedExec> Start(const CallContext& context, const std::string& exec_id,
                                     runtime::AttachStream::Handler* handler);
-  // Create() and Start() in one; nothing stays when it fails.
+  // Create() and Start() in one; nothing stays when it fails. With a time limit the exec is killed
+  // with what it has started, even if nobody waits for it any more.
   absl::StatusOr<StartedExec> Exec(const CallContext& context, const v1::ExecInput_Open& open,
-                                   runtime::AttachStream::Handler* handler);
+                                   runtime::AttachStream::Handler* handler,
+                                   absl::Duration time_limit = absl::InfiniteDuration());
   // The client that was attached to an exec has gone without saying that the exec is to go on: ends
   // it where that is configured, with what it has started, by SIGTERM (with a terminal SIGHUP) and
   // soon after by SIGKILL. Waits for the shim; not after Stop(). An exec that has ended is fine.
@@ -148,10 +150,12 @@ class ExecService {
   absl::StatusOr<std::string> Register(const LoadedContainer& loaded, const v1::ExecConfig& config);
   absl::StatusOr<StartedExec> StartIn(const CallContext& context, const LoadedContainer& loaded,
                                       const std::string& exec_id, const v1::ExecConfig& config,
-                                      runtime::AttachStream::Handler* handler);
+                                      runtime::AttachStream::Handler* handler,
+                                      absl::Duration time_limit);
   absl::StatusOr<StartedExec> Launch(const CallContext& context, const LoadedContainer& loaded,
                                      const std::string& exec_id, const v1::ExecConfig& config,
-                                     runtime::AttachStream::Handler* handler);
+                                     runtime::AttachStream::Handler* handler,
+                                     absl::Duration time_limit);
   void DropOld() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // The entry of an exec with an id of ours; end() if there is none.
   Execs::iterator FindOurs(const std::string& ns, const std::string& exec_id)

@@ -10,6 +10,7 @@
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "glog/logging.h"
+#include "nlohmann/json.hpp"
 
 #include "base/cancel_token.h"
 #include "base/crash_point.h"
@@ -19,6 +20,7 @@
 #include "proto/shim/v1/shim.pb.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/task_core.h"
+#include "supervisor/oci/runtime_spec.h"
 #include "supervisor/runtime/bundle.h"
 #include "supervisor/runtime/cgroup_warmer.h"
 #include "supervisor/runtime/shim_registry.h"
@@ -95,7 +97,8 @@ absl::StatusOr<int32_t> TaskService::Start(const CallContext& context, const std
 absl::StatusOr<int32_t> TaskService::Exec(const CallContext& context, const std::string& id,
                                           const std::string& exec_id,
                                           const std::string& process_json,
-                                          const shim::v1::Stdio& stdio, bool start) {
+                                          const shim::v1::Stdio& stdio, bool start,
+                                          absl::Duration time_limit) {
   if (exec_id.empty()) return absl::InvalidArgumentError("exec: the exec id is empty");
   if (start) AnnounceStart();
   GANTRY_ASSIGN_OR_RETURN(auto reached, core_->Reach({context.ns, id}));
@@ -126,6 +129,8 @@ absl::StatusOr<int32_t> TaskService::Exec(const CallContext& context, const std:
   request.set_process_json(process_json);
   *request.mutable_stdio() = stdio;
   request.set_start(start);
+  if (time_limit < absl::InfiniteDuration())
+    request.set_time_limit_ms(absl::ToInt64Milliseconds(time_limit));
   absl::StatusOr<shim::v1::ExecResponse> added = shim->client().Exec(
       request, runtime::CallOptions{start ? kRuntimeCall : kShortCall, context.cancel});
   CrashPoint("exec.added");
@@ -331,6 +336,13 @@ absl::Status TaskService::Update(const CallContext& context, const std::string& 
   GANTRY_ASSIGN_OR_RETURN(auto reached, core_->Reach({context.ns, id}));
   shim::v1::UpdateRequest request;
   request.set_resources_json(resources_json);
+  nlohmann::json resources =
+      nlohmann::json::parse(resources_json, nullptr, /*allow_exceptions=*/false);
+  const std::vector<std::string> changed =
+      oci::ClampResourcesToHost(*core_->parts.host, resources);
+  for (const std::string& change : changed)
+    core_->SayOnce(absl::StrCat("updates are fitted to this host: ", change));
+  if (!changed.empty()) request.set_resources_json(resources.dump());
   return reached.second->client().Update(request,
                                          runtime::CallOptions{kRuntimeCall, context.cancel});
 }

@@ -154,10 +154,13 @@ class TaskService {
   absl::StatusOr<int32_t> Create(const CallContext& context, const CreateTask& create);
   absl::StatusOr<int32_t> Start(const CallContext& context, const std::string& id,
                                 const std::string& exec_id);
-  // Registers (and with `start` starts) a further process. kAlreadyExists: exec id taken.
+  // Registers (and with `start` starts) a further process. When it has run for `time_limit` its shim
+  // kills it with what it has started, whether this daemon runs or not. kAlreadyExists: exec id
+  // taken.
   absl::StatusOr<int32_t> Exec(const CallContext& context, const std::string& id,
                                const std::string& exec_id, const std::string& process_json,
-                               const shim::v1::Stdio& stdio, bool start);
+                               const shim::v1::Stdio& stdio, bool start,
+                               absl::Duration time_limit = absl::InfiniteDuration());
   absl::Status Kill(const CallContext& context, const std::string& id, const std::string& exec_id,
                     uint32_t signal, bool all);
   // Removes a stopped process, and with the init process the whole task. kFailedPrecondition: still
