@@ -1,12 +1,14 @@
 #include "supervisor/core/pod_namespaces.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/securebits.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -149,6 +151,18 @@ absl::Status MakePodNamespaces(const std::string& directory, const PodNamespaces
       return ErrnoToStatus(errno, absl::StrCat("mounting ", shm));
   }
   return Make(directory, wanted);
+}
+
+bool HasPodNamespaces(const std::string& directory, const PodNamespaces& wanted) {
+  const std::pair<bool, const char*> all[] = {
+      {wanted.network, "net"}, {wanted.ipc, "ipc"}, {wanted.uts, "uts"}};
+  for (const auto& [is_wanted, name] : all) {
+    struct statfs info;
+    if (is_wanted && (statfs(absl::StrCat(directory, "/", name).c_str(), &info) != 0 ||
+                      info.f_type != NSFS_MAGIC))
+      return false;
+  }
+  return true;
 }
 
 absl::Status RemovePodNamespaces(const std::string& directory) {

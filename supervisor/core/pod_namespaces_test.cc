@@ -85,7 +85,9 @@ TEST_F(PodNamespacesTest, EachNamespaceIsKeptUntilItIsRemoved) {
   Inside(pod_ + "/net", CLONE_NEWNET, [] {
     EXPECT_FALSE(absl::StrContains(ReadFile("/proc/thread-self/net/dev", 1 << 16).value(), "eth"));
   });
+  EXPECT_TRUE(HasPodNamespaces(pod_, wanted));
   ASSERT_TRUE(RemovePodNamespaces(pod_).ok());
+  EXPECT_FALSE(HasPodNamespaces(pod_, wanted));
   EXPECT_THAT(Pinned(), ElementsAre());
   EXPECT_TRUE(RemovePodNamespaces(pod_).ok());  // nothing is left to do
 }

@@ -101,7 +101,7 @@ void PodService::ListForPlugins(std::vector<wire::PodSandbox>& pods,
   for (const std::string& ns : namespaces) {
     CallContext context;
     context.ns = ns;
-    const absl::StatusOr<std::vector<LoadedContainer>> all = Containers(context);
+    const absl::StatusOr<std::vector<LoadedContainer>> all = WholeContainers(context);
     LOG_IF(ERROR, !all.ok()) << "NRI: ns=" << ns << " " << all.status();
     if (!all.ok()) continue;
     for (const LoadedContainer& one : *all) {

@@ -91,6 +91,15 @@ absl::Status Check(const v1::PodConfig& config) {
   return absl::OkStatus();
 }
 
+// Which ones the pod has for itself.
+PodNamespaces NamespacesOf(const v1::PodConfig& config) {
+  PodNamespaces wanted;
+  wanted.network = !config.host_network();
+  wanted.uts = !config.host_network();
+  wanted.ipc = !config.host_ipc();
+  return wanted;
+}
+
 }  // namespace
 
 class PodService::Operation {
@@ -144,7 +153,7 @@ absl::Status PodService::Recover() {
         namespaces.push_back(ns.name());
         return absl::OkStatus();
       }));
-  std::vector<Key> halves;
+  std::vector<Key> halves, bereft;
   for (const std::string& ns : namespaces) {
     GANTRY_RETURN_IF_ERROR(parts_.stores->sandboxes.List(
         {ns, ""}, metadata::Filter(), [&](const record::v1::Sandbox& record) {
@@ -169,6 +178,12 @@ absl::Status PodService::Recover() {
             entry->shown_to_plugins = entry->phase != Entry::Phase::kMaking;
             entry->stop_told = entry->phase == Entry::Phase::kStopped;
             if (entry->phase == Entry::Phase::kMaking) halves.push_back(key);
+            // What was in them has ended without a word.
+            if (entry->phase == Entry::Phase::kReady &&
+                !HasPodNamespaces(Directory(key), NamespacesOf(*entry->config))) {
+              entry->phase = Entry::Phase::kStopping;
+              bereft.push_back(key);
+            }
           }
           ReadAddresses(*entry);
           absl::MutexLock lock(&mu_);
@@ -177,10 +192,24 @@ absl::Status PodService::Recover() {
         }));
   }
   if (parts_.cni != nullptr) {
-    std::set<std::string> ids;
+    // A pod that a boot has ended is stopped, and its network was never given back.
+    std::set<std::string> attached;
     absl::MutexLock lock(&mu_);
-    for (const auto& [key, entry] : pods_) ids.insert(key.second);
-    parts_.cni->CollectGarbage(ids);
+    for (const auto& [key, entry] : pods_) {
+      absl::MutexLock entry_lock(&entry->mu);
+      if (entry->phase != Entry::Phase::kStopped) attached.insert(key.second);
+    }
+    parts_.cni->CollectGarbage(attached);
+  }
+  for (const Key& key : bereft) {
+    LOG(WARNING) << "ns=" << key.first << " pod=" << key.second
+                 << " has lost its namespaces; it is stopped";
+    parts_.workers->Schedule([this, key] {
+      CallContext context;
+      context.ns = key.first;
+      const absl::Status stopped = Stop(context, key.second);
+      LOG_IF(ERROR, !stopped.ok()) << "ns=" << key.first << " pod=" << key.second << " " << stopped;
+    });
   }
   for (const Key& key : halves) {
     LOG(WARNING) << "ns=" << key.first << " pod=" << key.second
@@ -345,10 +374,7 @@ absl::Status PodService::MakeFiles(const Entry& entry) {
 
 absl::Status PodService::MakeNamespaces(const Entry& entry) {
   const v1::PodConfig& config = *entry.config;
-  PodNamespaces wanted;
-  wanted.network = !config.host_network();
-  wanted.uts = !config.host_network();
-  wanted.ipc = !config.host_ipc();
+  PodNamespaces wanted = NamespacesOf(config);
   wanted.hostname = config.hostname();
   wanted.ids = IdsOf(config);
   oci::ContainerConfig owners;

@@ -199,9 +199,12 @@ class PodService {
   // `container` is an id or a prefix of one; it has to be of a pod.
   absl::StatusOr<LoadedContainer> Container(const CallContext& context,
                                             const std::string& container) const;
-  // All containers of pods, or those of one pod.
+  // All containers of pods, or those of one pod, without their specs.
   absl::StatusOr<std::vector<LoadedContainer>> Containers(const CallContext& context,
                                                           absl::string_view pod = "") const;
+  // The same with them.
+  absl::StatusOr<std::vector<LoadedContainer>> WholeContainers(const CallContext& context,
+                                                               absl::string_view pod = "") const;
 
  private:
   struct Entry;

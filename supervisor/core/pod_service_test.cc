@@ -2,6 +2,7 @@
 #include "supervisor/core/pod_service.h"
 
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <map>
 #include <memory>
@@ -10,11 +11,13 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 #include "proto/gantry/v1/pods.pb.h"
 #include "supervisor/core/container_fixture.h"
+#include "supervisor/core/pod_namespaces.h"
 #include "supervisor/core/sandbox_service.h"
 #include "supervisor/nri/fake_plugin.h"
 #include "supervisor/nri/plugins.h"
@@ -219,6 +222,24 @@ TEST_F(PodServiceTest, ARestartKeepsPods) {
   EXPECT_EQ(*pods_->Get(context_, ready)->extension, "door");
   EXPECT_EQ(pods_->Get(context_, ready)->config->name(), "web");
   EXPECT_FALSE(pods_->Get(context_, stopped)->ready);
+}
+
+// As on a machine that is a container itself: its processes and mounts end, and the kernel's boot is
+// the same.
+TEST_F(PodServiceTest, APodThatHasLostItsNamespacesIsStopped) {
+  if (geteuid() != 0) GTEST_SKIP() << "namespaces need root";
+  v1::PodConfig config = Pod("web");
+  config.set_host_ipc(false);
+  const std::string lost = pods_->Run(context_, config, "").value();
+  const std::string kept = pods_->Run(context_, Pod("db"), "").value();
+  Restart();
+  EXPECT_TRUE(pods_->Get(context_, lost)->ready);
+  ASSERT_TRUE(RemovePodNamespaces(dir_.Join(absl::StrCat("state/pods/", kNs, "/", lost))).ok());
+  Restart();
+  EXPECT_FALSE(pods_->Get(context_, lost)->ready);
+  EXPECT_TRUE(sandboxes_->Get(kNs, lost)->stopped_at.has_value());
+  EXPECT_TRUE(pods_->Get(context_, kept)->ready);
+  EXPECT_TRUE(pods_->Remove(context_, lost).ok());
 }
 
 TEST_F(PodServiceTest, APodThatWasBeingMadeIsRemovedByTheNextDaemon) {

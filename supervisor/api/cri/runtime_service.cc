@@ -704,7 +704,8 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
         pod_id.empty() ? absl::NotFoundError("") : parts_.pods->Get(in, pod_id);
     if (!pod.ok()) return out;
     *out.mutable_pod_sandbox_status() = ToSandboxStatus(*pod);
-    absl::StatusOr<std::vector<core::LoadedContainer>> all = parts_.pods->Containers(in, pod_id);
+    absl::StatusOr<std::vector<core::LoadedContainer>> all =
+        parts_.pods->WholeContainers(in, pod_id);
     if (!all.ok()) return out;
     for (core::LoadedContainer& loaded : *all)
       *out.add_containers_statuses() = ToStatus(WithTask(std::move(loaded)), &*pod);
