@@ -16,11 +16,15 @@
 #include "base/engine/proto_time.h"
 #include "base/engine/state_words.h"
 #include "base/engine/units.h"
+#include "proto/gantry/v1/builds.pb.h"
 #include "proto/gantry/v1/container_views.pb.h"
 
 namespace gantry::engine {
 
 namespace {
+
+// Characters of a build cache record's id in tables.
+constexpr size_t kShownCacheId = 25;
 
 struct Named {
   std::string repository = "<none>";
@@ -208,8 +212,34 @@ Value DiskUsageRow(const v1::DiskUsageResponse::Kind& kind) {
   return row;
 }
 
+Value BuildCacheRow(const v1::BuildCacheRecord& record, bool truncate, absl::Time now) {
+  const auto ago = [now](absl::Time time) {
+    return absl::StrCat(HumanDuration(now - time), " ago");
+  };
+  const auto local = [](absl::Time time) {
+    return absl::FormatTime("%Y-%m-%d %H:%M:%S %z", time, absl::LocalTimeZone());
+  };
+  const absl::Time created = FromProto(record.created_at());
+  Value row = Value::EmptyObject();
+  row.Set("ID", truncate ? record.id().substr(0, kShownCacheId) : record.id());
+  row.Set("Parent", "");
+  row.Set("CacheType", record.type());
+  row.Set("Description", record.description());
+  row.Set("Size", HumanSize(record.size_bytes()));
+  row.Set("CreatedSince", ago(created));
+  row.Set("CreatedAt", local(created));
+  // A record that was never used has neither.
+  const absl::Time used = FromProto(record.last_used_at());
+  row.Set("LastUsedSince", record.has_last_used_at() ? ago(used) : "");
+  row.Set("LastUsedAt", record.has_last_used_at() ? local(used) : "");
+  row.Set("UsageCount", absl::StrCat(record.uses()));
+  row.Set("InUse", record.in_use() ? "true" : "false");
+  row.Set("Shared", record.shared() ? "true" : "false");
+  return row;
+}
+
 Value DiskUsageDocument(const std::vector<Value>& images, const std::vector<Value>& containers,
-                        const std::vector<Value>& volumes) {
+                        const std::vector<Value>& volumes, const std::vector<Value>& build_cache) {
   const auto only = [](const std::vector<Value>& rows,
                        std::initializer_list<absl::string_view> keys) {
     Value list = Value::EmptyList();
@@ -231,7 +261,9 @@ Value DiskUsageDocument(const std::vector<Value>& images, const std::vector<Valu
                                           "RunningFor", "Size", "State", "Status"}));
   out.Set("Volumes", only(volumes, {"Availability", "Driver", "Group", "Labels", "Links",
                                     "Mountpoint", "Name", "Scope", "Size", "Status"}));
-  out.Set("BuildCache", Value::EmptyList());
+  out.Set("BuildCache",
+          only(build_cache, {"CacheType", "CreatedSince", "Description", "ID", "InUse",
+                             "LastUsedSince", "Parent", "Shared", "Size", "UsageCount"}));
   return out;
 }
 

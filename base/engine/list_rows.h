@@ -16,6 +16,7 @@
 #include "proto/gantry/v1/system.pb.h"
 
 namespace gantry::v1 {
+class BuildCacheRecord;
 class ContainerStats;
 class ContainerSummary;
 }  // namespace gantry::v1
@@ -49,10 +50,11 @@ Value HistoryRow(const v1::ImageHistoryResponse::Entry& entry, bool human, bool 
                  absl::Time now);
 // A row of `system df`.
 Value DiskUsageRow(const v1::DiskUsageResponse::Kind& kind);
-// What `system df -v --format json` prints: images, containers and volumes in detail. There is no
-// build cache.
+// A row of `builder du`, and of the build cache in `system df -v`. `truncate` shortens the id.
+Value BuildCacheRow(const v1::BuildCacheRecord& record, bool truncate, absl::Time now);
+// What `system df -v --format json` prints: images, containers, volumes and build cache in detail.
 Value DiskUsageDocument(const std::vector<Value>& images, const std::vector<Value>& containers,
-                        const std::vector<Value>& volumes);
+                        const std::vector<Value>& volumes, const std::vector<Value>& build_cache);
 
 }  // namespace gantry::engine
 

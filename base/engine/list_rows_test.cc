@@ -7,6 +7,7 @@
 #include "gtest/gtest.h"
 
 #include "base/engine/system_json.h"
+#include "proto/gantry/v1/builds.pb.h"
 #include "proto/gantry/v1/container_views.pb.h"
 #include "proto/gantry/v1/images.pb.h"
 #include "proto/gantry/v1/system.pb.h"
@@ -72,12 +73,43 @@ TEST(StatsRowTest, TheContainerIsWhatWasAskedForElseItsId) {
   EXPECT_EQ(StatsRow(stats, "", true).Find("Container")->string(), "0123456789ab");
 }
 
+v1::BuildCacheRecord CacheRecord() {
+  v1::BuildCacheRecord record;
+  record.set_id("sha256:" + std::string(64, 'a'));
+  record.set_type("regular");
+  record.set_size_bytes(1500);
+  record.mutable_created_at()->set_seconds(absl::ToUnixSeconds(kNow - absl::Hours(3)));
+  record.set_uses(2);
+  record.set_shared(true);
+  return record;
+}
+
+TEST(BuildCacheRowTest, SaysWhatPeopleRead) {
+  v1::BuildCacheRecord record = CacheRecord();
+  Value row = BuildCacheRow(record, /*truncate=*/true, kNow);
+  EXPECT_EQ(row.Find("ID")->string(), "sha256:" + std::string(18, 'a'));
+  EXPECT_EQ(row.Find("Size")->string(), "1.5kB");
+  EXPECT_EQ(row.Find("CreatedSince")->string(), "3 hours ago");
+  EXPECT_EQ(row.Find("LastUsedSince")->string(), "") << "it was never used";
+  EXPECT_EQ(row.Find("UsageCount")->string(), "2");
+  EXPECT_EQ(row.Find("Shared")->string(), "true");
+  EXPECT_EQ(row.Find("InUse")->string(), "false");
+  record.mutable_last_used_at()->set_seconds(absl::ToUnixSeconds(kNow - absl::Minutes(5)));
+  row = BuildCacheRow(record, /*truncate=*/false, kNow);
+  EXPECT_EQ(row.Find("ID")->string(), record.id());
+  EXPECT_EQ(row.Find("LastUsedSince")->string(), "5 minutes ago");
+}
+
 TEST(DiskUsageDocumentTest, HasDockersKeys) {
   v1::ContainerSummary container;
   container.set_id("0123456789abcdef");
   const Value document = DiskUsageDocument(ImageRows(Image(), false, true, kNow),
-                                           {ContainerRow(container, true, kNow)}, {});
+                                           {ContainerRow(container, true, kNow)}, {},
+                                           {BuildCacheRow(CacheRecord(), true, kNow)});
   EXPECT_EQ(KeysOf(document), "Images Containers Volumes BuildCache");
+  EXPECT_EQ(KeysOf(document.Find("BuildCache")->list()[0]),
+            "CacheType CreatedSince Description ID InUse LastUsedSince Parent Shared Size "
+            "UsageCount");
   EXPECT_EQ(KeysOf(document.Find("Images")->list()[0]),
             "Containers CreatedAt CreatedSince Digest ID Repository SharedSize Size Tag UniqueSize "
             "VirtualSize");

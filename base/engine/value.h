@@ -87,6 +87,8 @@ class Value {
   std::string Text() const;
 
   std::string ToJson() const;
+  // The same behind what `out` holds: for lists whose items are not kept.
+  void AppendJson(std::string* out) const { AppendJson(/*indent=*/0, 0, out); }
   std::string ToPrettyJson(int indent) const;
   // What becomes of a key that an object has twice.
   enum class SameKeys { kLastCounts, kRefused };

@@ -3,6 +3,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 
+#include "base/engine/list_rows.h"
 #include "base/engine/units.h"
 #include "base/status_macros.h"
 #include "ctl/commands/prune.h"
@@ -14,23 +15,6 @@ namespace gantry::ctl {
 namespace {
 
 using engine::Value;
-
-Value RowOf(const v1::BuildCacheRecord& record) {
-  Value row = Value::EmptyObject();
-  row.Set("ID", record.id().substr(0, 25));
-  row.Set("CacheType", record.type());
-  row.Set("Description", record.description());
-  row.Set("Size", engine::HumanSize(record.size_bytes()));
-  row.Set("UsageCount", record.uses());
-  row.Set("CreatedAt", absl::FormatTime("%Y-%m-%d %H:%M:%S %z",
-                                        absl::FromUnixSeconds(record.created_at().seconds()),
-                                        absl::LocalTimeZone()));
-  row.Set("LastUsedAt", absl::FormatTime("%Y-%m-%d %H:%M:%S %z",
-                                         absl::FromUnixSeconds(record.last_used_at().seconds()),
-                                         absl::LocalTimeZone()));
-  row.Set("InUse", record.in_use());
-  return row;
-}
 
 class UsageAction final : public Action {
  public:
@@ -46,14 +30,17 @@ class UsageAction final : public Action {
     v1::BuildCacheUsageResponse response;
     GANTRY_RETURN_IF_ERROR(client->Call(request, &response));
     std::vector<Value> rows;
-    for (const v1::BuildCacheRecord& record : response.records()) rows.push_back(RowOf(record));
+    for (const v1::BuildCacheRecord& record : response.records())
+      rows.push_back(engine::BuildCacheRow(record, /*truncate=*/true, absl::Now()));
     Listing listing;
     listing.headings = {
         {"ID", "ID"},           {"CacheType", "TYPE"},         {"Size", "SIZE"},
         {"UsageCount", "USES"}, {"LastUsedAt", "LAST USED"},   {"CreatedAt", "CREATED AT"},
-        {"InUse", "IN USE"},    {"Description", "DESCRIPTION"}};
+        {"InUse", "IN USE"},    {"Description", "DESCRIPTION"},
+        {"Shared", "SHARED"}};
     listing.default_table =
-        "{{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.UsageCount}}\t{{.LastUsedAt}}\t{{.Description}}";
+        "{{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.UsageCount}}\t{{.LastUsedAt}}\t{{.Shared}}\t"
+        "{{.Description}}";
     listing.quiet_field = "ID";
     GANTRY_ASSIGN_OR_RETURN(const std::string text, Render(listing, rows, format_, quiet_));
     context.Out(text);

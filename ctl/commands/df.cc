@@ -12,6 +12,7 @@
 #include "ctl/commands/commands.h"
 #include "ctl/listing.h"
 #include "ctl/table.h"
+#include "proto/gantry/v1/builds.pb.h"
 #include "proto/gantry/v1/container_views.pb.h"
 #include "proto/gantry/v1/images.pb.h"
 #include "proto/gantry/v1/system.pb.h"
@@ -92,7 +93,9 @@ Listing DfListing() {
 // docker's tables of `system df -v`.
 absl::StatusOr<std::string> DetailTables(const std::vector<Value>& images,
                                          const std::vector<Value>& containers,
-                                         const std::vector<Value>& volumes) {
+                                         const std::vector<Value>& volumes,
+                                         const std::vector<Value>& build_cache,
+                                         int64_t build_cache_bytes) {
   Listing listing;
   listing.headings = {{"Repository", "REPOSITORY"},
                       {"Tag", "TAG"},
@@ -118,10 +121,18 @@ absl::StatusOr<std::string> DetailTables(const std::vector<Value>& images,
   listing.headings = {{"Name", "VOLUME NAME"}, {"Links", "LINKS"}, {"Size", "SIZE"}};
   listing.default_table = "{{.Name}}\t{{.Links}}\t{{.Size}}";
   GANTRY_ASSIGN_OR_RETURN(const std::string volume_table, Render(listing, volumes, "", false));
-  return absl::StrCat(
-      "Images space usage:\n\n", image_table, "\nContainers space usage:\n\n", container_table,
-      "\nLocal Volumes space usage:\n\n", volume_table, "\nBuild cache usage: 0B\n\n",
-      AlignColumns("CACHE ID\tCACHE TYPE\tSIZE\tCREATED\tLAST USED\tUSAGE\tSHARED\n"));
+  listing.headings = {{"ID", "CACHE ID"},          {"CacheType", "CACHE TYPE"},
+                      {"Size", "SIZE"},            {"CreatedSince", "CREATED"},
+                      {"LastUsedSince", "LAST USED"}, {"UsageCount", "USAGE"},
+                      {"Shared", "SHARED"}};
+  listing.default_table =
+      "{{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t"
+      "{{.UsageCount}}\t{{.Shared}}";
+  GANTRY_ASSIGN_OR_RETURN(const std::string cache_table, Render(listing, build_cache, "", false));
+  return absl::StrCat("Images space usage:\n\n", image_table, "\nContainers space usage:\n\n",
+                      container_table, "\nLocal Volumes space usage:\n\n", volume_table,
+                      "\nBuild cache usage: ", engine::HumanSize(build_cache_bytes), "\n\n",
+                      cache_table);
 }
 
 class DfAction final : public Action {
@@ -169,8 +180,12 @@ class DfAction final : public Action {
     std::vector<Value> volume_rows;
     for (const v1::Volume& volume : found_volumes.volumes())
       volume_rows.push_back(engine::VolumeRow(volume));
+    v1::BuildCacheUsageResponse cache;
+    GANTRY_RETURN_IF_ERROR(client.Call(v1::BuildCacheUsageRequest(), &cache));
     const absl::Time now = absl::Now();
-    std::vector<Value> image_rows, container_rows;
+    std::vector<Value> image_rows, container_rows, cache_rows;
+    for (const v1::BuildCacheRecord& record : cache.records())
+      cache_rows.push_back(engine::BuildCacheRow(record, /*truncate=*/true, now));
     for (const v1::ImageSummary& image : found_images.images()) {
       std::vector<Value> rows = engine::ImageRows(image, /*digests=*/false, /*truncate=*/true, now);
       std::move(rows.begin(), rows.end(), std::back_inserter(image_rows));
@@ -181,11 +196,13 @@ class DfAction final : public Action {
     }
     std::string text;
     if (format_.empty() || format_ == "table") {
-      GANTRY_ASSIGN_OR_RETURN(text, DetailTables(image_rows, container_rows, volume_rows));
+      GANTRY_ASSIGN_OR_RETURN(text, DetailTables(image_rows, container_rows, volume_rows,
+                                                 cache_rows, cache.total_bytes()));
     } else {
       GANTRY_ASSIGN_OR_RETURN(
           text,
-          RenderOne(engine::DiskUsageDocument(image_rows, container_rows, volume_rows), format_));
+          RenderOne(engine::DiskUsageDocument(image_rows, container_rows, volume_rows, cache_rows),
+                    format_));
     }
     context.Out(text);
     return 0;
