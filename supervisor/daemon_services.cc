@@ -199,7 +199,7 @@ void Daemon::MakeContainerLife(Parts& p) {
   volumes.plugins = p.volume_plugins.get();
   volumes.store = p.volume_records.get();
   volumes.local = p.local_volumes.get();
-  volumes.containers = p.container_records.get();
+  volumes.stores = p.stores.get();
   volumes.clock = &p.clock;
   volumes.events = &p.events;
   p.volumes = std::make_unique<core::VolumeService>(volumes);
@@ -211,7 +211,7 @@ void Daemon::MakeContainerLife(Parts& p) {
   core::IdChoice::Parts ids;
   ids.remap = p.config.userns_remap;
   ids.auto_user = p.config.userns_auto_user;
-  ids.in_use = [&p] { return core::IdsInUse(*p.stores, *p.container_records); };
+  ids.in_use = [&p] { return core::IdsInUse(*p.stores); };
   p.id_choice = std::make_unique<core::IdChoice>(std::move(ids));
   p.container_volumes = std::make_unique<core::ContainerVolumes>(
       core::ContainerVolumes::Parts{p.volumes.get(), p.container_records.get(), p.run_volumes.get(),

@@ -300,7 +300,9 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::CreateOf(
   metadata::NewContainer fresh;
   record::v1::Container& record = fresh.record;
   record.set_id(id);
-  *record.mutable_labels() = config.labels();
+  for (const auto& [name, value] : config.labels()) {
+    if (RecordHolds(name, value)) record.mutable_labels()->insert({name, value});
+  }
   record.mutable_labels()->insert(image_labels.begin(), image_labels.end());
   record.set_image(image.names.empty() ? image.target.digest.str() : image.names.front());
   for (const std::string& name : image.names) {

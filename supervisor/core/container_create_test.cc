@@ -14,6 +14,7 @@
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 
+#include "supervisor/core/brief_containers.h"
 #include "supervisor/core/creation_fixture.h"
 
 namespace gantry::core {
@@ -168,7 +169,7 @@ TEST_F(ContainerCreateTest, NamesThatNobodyCanTypeAreRefused) {
     EXPECT_THAT(std::string(status.message()), HasSubstr("Invalid container name"));
   }
   EXPECT_TRUE(Create(Of("app:1"), std::string(255, 'x')).ok());
-  EXPECT_THAT(records_->LoadAll(context_)->size(), 1u);
+  EXPECT_THAT(AllBriefly(stores_, kNs)->size(), 1u);
 }
 
 TEST_F(ContainerCreateTest, GeneratedFilesSayWhatWasAskedFor) {

@@ -39,6 +39,20 @@ TEST(ContainerIntentTest, ALabelWithoutAValueIsKeptThoughTheRecordHasNone) {
   EXPECT_EQ(ReadIntent(record)->labels().at("flag"), "set");
 }
 
+TEST(ContainerIntentTest, ALabelThatIsTooLongForTheRecordIsKept) {
+  v1::ContainerConfig config;
+  (*config.mutable_labels())["long"] = std::string(5000, 'x');
+  (*config.mutable_labels())["short"] = "1";
+  record::v1::Container record;
+  for (const auto& [name, value] : config.labels()) {
+    if (RecordHolds(name, value)) (*record.mutable_labels())[name] = value;
+  }
+  EXPECT_EQ(record.labels().size(), 1u);
+  WriteIntent(config, record);
+  EXPECT_EQ(ReadIntent(record)->labels().at("long"), std::string(5000, 'x'));
+  EXPECT_EQ(ReadIntent(record)->labels().at("short"), "1");
+}
+
 TEST(ContainerIntentTest, WhatIsNotOursHasNone) {
   record::v1::Container record;
   EXPECT_FALSE(ReadIntent(record).has_value());

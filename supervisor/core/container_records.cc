@@ -132,43 +132,6 @@ absl::StatusOr<std::vector<std::string>> ContainerRecords::WaitingToRestart(cons
   return waiting;
 }
 
-absl::StatusOr<std::vector<LoadedContainer>> ContainerRecords::LoadAll(const CallContext& context) {
-  const metadata::Scope scope{context.ns, ""};
-  Stores& stores = *parts_.stores;
-  std::vector<LoadedContainer> all;
-  absl::flat_hash_map<std::string, size_t> where;
-  GANTRY_RETURN_IF_ERROR(
-      stores.containers.ListRaw(scope, [&](absl::string_view id, absl::string_view bytes) {
-        LoadedContainer& loaded = all.emplace_back();
-        loaded.scope = scope;
-        if (!loaded.record.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
-          loaded.damaged = true;
-          loaded.record.Clear();
-          loaded.record.set_id(std::string(id));
-        }
-        ReadIntent(loaded);
-        where.emplace(id, all.size() - 1);
-        return absl::OkStatus();
-      }));
-  GANTRY_RETURN_IF_ERROR(stores.containers.ListStates(
-      scope, [&](absl::string_view id, const record::v1::ContainerState* state) {
-        auto it = where.find(id);
-        if (it == where.end()) return absl::OkStatus();
-        if (state != nullptr) {
-          all[it->second].state = *state;
-        } else {
-          all[it->second].damaged = true;
-        }
-        return absl::OkStatus();
-      }));
-  GANTRY_RETURN_IF_ERROR(stores.names.List(scope, [&](const metadata::NamedContainer& named) {
-    auto it = where.find(named.id);
-    if (it != where.end()) all[it->second].name = named.name;
-    return absl::OkStatus();
-  }));
-  return all;
-}
-
 absl::StatusOr<std::string> ContainerRecords::ResolveId(const CallContext& context,
                                                         absl::string_view container) {
   GANTRY_ASSIGN_OR_RETURN(metadata::NamedContainer found,

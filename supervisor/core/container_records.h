@@ -87,8 +87,6 @@ class ContainerRecords {
                            const std::function<void(record::v1::ContainerState&)>& change,
                            metadata::Durability durability = metadata::Durability::kSynced);
 
-  // All of the namespace, in order of id; also those whose record is damaged.
-  absl::StatusOr<std::vector<LoadedContainer>> LoadAll(const CallContext& context);
   // The ids of those that wait for their next run, as their states say. Costs no reading of what
   // does not wait.
   absl::StatusOr<std::vector<std::string>> WaitingToRestart(const std::string& ns);

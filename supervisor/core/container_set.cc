@@ -329,7 +329,11 @@ absl::Status ContainerSet::SetConfig(const CallContext& context,
   if (request.has_working_dir()) process["cwd"] = request.working_dir();
   loaded.record.mutable_spec()->set_value(spec.Print());
   for (const auto& [name, value] : request.labels())
-    (*loaded.record.mutable_labels())[name] = value;
+    if (RecordHolds(name, value)) {
+      (*loaded.record.mutable_labels())[name] = value;
+    } else {
+      loaded.record.mutable_labels()->erase(name);
+    }
   for (const std::string& name : request.remove_labels())
     loaded.record.mutable_labels()->erase(name);
   WriteIntent(loaded.config, loaded.record);

@@ -39,6 +39,11 @@ bool Before(const google::protobuf::Timestamp& a, const google::protobuf::Timest
 // To look up a state by itself costs several times what it costs in a list of all.
 constexpr size_t kLookedUpSingly = 200;
 
+struct SnapshotPlace {
+  std::string snapshotter;
+  std::string key;
+};
+
 // What the container wrote, and that with everything below it.
 void SetSizes(metadata::SnapshotNamespace& snapshots, const std::string& snapshot_key,
               v1::ContainerSummary& summary) {
@@ -99,9 +104,8 @@ v1::MountPoint ContainerView::MountPointOf(const LoadedContainer& loaded,
   return point;
 }
 
-v1::ContainerSummary ContainerView::Summarize(const LoadedContainer& loaded,
-                                              const Process* task) const {
-  v1::ContainerSummary out;
+void ContainerView::Summarize(const LoadedContainer& loaded, const Process* task,
+                              v1::ContainerSummary& out) const {
   out.set_id(loaded.id());
   out.set_name(loaded.name);
   out.set_image(loaded.config.image());
@@ -150,7 +154,6 @@ v1::ContainerSummary ContainerView::Summarize(const LoadedContainer& loaded,
     }
     if (!out.has_started_at()) SetTimestamp(task->started_at, out.mutable_started_at());
   }
-  return out;
 }
 
 absl::StatusOr<std::vector<std::string>> ContainerView::MayBeActive(const CallContext& context,
@@ -274,12 +277,6 @@ absl::StatusOr<v1::ListContainersResponse> ContainerView::List(
   if (request.ids_only() && !filter.needs_record())
     return ListIds(context, request, filter, tasks, active_only);
 
-  GANTRY_ASSIGN_OR_RETURN(
-      std::vector<LoadedContainer> all,
-      active_only ? LoadActive(context, tasks) : AllBriefly(*parts_.stores, context.ns));
-  std::sort(all.begin(), all.end(), [](const LoadedContainer& a, const LoadedContainer& b) {
-    return Before(b.record.created_at(), a.record.created_at());
-  });
   absl::flat_hash_map<std::string, NetworkPlaces::Held> held;
   if (parts_.networks != nullptr) {
     absl::StatusOr<absl::flat_hash_map<std::string, NetworkPlaces::Held>> found =
@@ -287,20 +284,40 @@ absl::StatusOr<v1::ListContainersResponse> ContainerView::List(
     // Without it the containers can still be shown.
     if (found.ok()) held = *std::move(found);
   }
+  // Where what is shown keeps its files.
+  absl::flat_hash_map<std::string, SnapshotPlace> snapshots;
   v1::ListContainersResponse response;
-  for (const LoadedContainer& loaded : all) {
-    const auto places = held.find(loaded.id());
-    v1::ContainerSummary summary = Summarize(loaded, TaskOf(tasks, loaded.id()));
-    if (places != held.end()) SetPlaces(places->second, summary);
-    if (active_only && !IsActive(summary.state())) continue;
-    if (!filter.Matches(summary)) continue;
-    if (request.size() && !loaded.record.snapshot_key().empty()) {
-      absl::StatusOr<metadata::SnapshotNamespace> snapshots =
-          parts_.stores->Snapshots(loaded.record.snapshotter(), loaded.scope);
-      if (snapshots.ok()) SetSizes(*snapshots, loaded.record.snapshot_key(), summary);
+  auto& shown = *response.mutable_containers();
+  const auto add = [&](const LoadedContainer& loaded) {
+    v1::ContainerSummary& summary = *shown.Add();
+    Summarize(loaded, TaskOf(tasks, loaded.id()), summary);
+    if (const auto places = held.find(loaded.id()); places != held.end())
+      SetPlaces(places->second, summary);
+    if ((active_only && !IsActive(summary.state())) || !filter.Matches(summary)) {
+      shown.RemoveLast();
+      return;
     }
-    *response.add_containers() = std::move(summary);
-    if (request.limit() > 0 && response.containers_size() >= request.limit()) break;
+    if (request.size() && !loaded.record.snapshot_key().empty())
+      snapshots[loaded.id()] = {loaded.record.snapshotter(), loaded.record.snapshot_key()};
+  };
+  if (active_only) {
+    GANTRY_ASSIGN_OR_RETURN(const std::vector<LoadedContainer> active, LoadActive(context, tasks));
+    for (const LoadedContainer& loaded : active) add(loaded);
+  } else {
+    GANTRY_RETURN_IF_ERROR(EachBriefly(*parts_.stores, context.ns, add));
+  }
+  std::sort(shown.pointer_begin(), shown.pointer_end(),
+            [](const v1::ContainerSummary* a, const v1::ContainerSummary* b) {
+              return Before(b->created_at(), a->created_at());
+            });
+  if (request.limit() > 0 && shown.size() > request.limit())
+    shown.DeleteSubrange(request.limit(), shown.size() - request.limit());
+  for (v1::ContainerSummary& summary : shown) {
+    const auto place = snapshots.find(summary.id());
+    if (place == snapshots.end()) continue;
+    absl::StatusOr<metadata::SnapshotNamespace> of =
+        parts_.stores->Snapshots(place->second.snapshotter, {context.ns, ""});
+    if (of.ok()) SetSizes(*of, place->second.key, summary);
   }
   return response;
 }
@@ -311,7 +328,7 @@ absl::StatusOr<v1::ContainerDetails> ContainerView::Inspect(const CallContext& c
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded, parts_.records->Load(context, container));
   absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
   v1::ContainerDetails details;
-  *details.mutable_summary() = Summarize(loaded, task.ok() ? &*task : nullptr);
+  Summarize(loaded, task.ok() ? &*task : nullptr, *details.mutable_summary());
   if (parts_.networks != nullptr) {
     const absl::StatusOr<NetworkPlaces::Held> held = parts_.networks->Holds(context, loaded.id());
     // Without its places the container can still be shown.

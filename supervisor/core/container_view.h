@@ -88,7 +88,8 @@ class ContainerView {
                                                      const Tasks& tasks, bool active_only);
   v1::MountPoint MountPointOf(const LoadedContainer& loaded, const v1::Mount& mount) const;
   // But for its places in networks.
-  v1::ContainerSummary Summarize(const LoadedContainer& loaded, const Process* task) const;
+  void Summarize(const LoadedContainer& loaded, const Process* task,
+                 v1::ContainerSummary& out) const;
 
   const Parts parts_;
 };

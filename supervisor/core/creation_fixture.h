@@ -22,6 +22,7 @@
 #include "base/tar/writer.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/gantry/v1/container_requests.pb.h"
+#include "supervisor/core/brief_containers.h"
 #include "supervisor/core/container_fixture.h"
 #include "supervisor/core/container_volumes.h"
 #include "supervisor/core/image_assembly.h"
@@ -63,7 +64,7 @@ class CreationFixture : public ContainerFixture {
     VolumeService::Parts volumes;
     volumes.store = &volume_store_;
     volumes.local = local_volumes_.get();
-    volumes.containers = records_.get();
+    volumes.stores = &stores_;
     volumes.clock = &clock_;
     volumes.events = &events_;
     volumes_ = std::make_unique<VolumeService>(volumes);
@@ -137,7 +138,7 @@ class CreationFixture : public ContainerFixture {
   // What there is of containers, leases and active snapshots, on disk and in the records.
   std::vector<std::string> Traces() {
     std::vector<std::string> traces;
-    const absl::StatusOr<std::vector<LoadedContainer>> all = records_->LoadAll(context_);
+    const absl::StatusOr<std::vector<LoadedContainer>> all = AllBriefly(stores_, kNs);
     EXPECT_TRUE(all.ok()) << all.status();
     if (!all.ok()) return traces;
     for (const LoadedContainer& one : *all) traces.push_back("container " + one.id());

@@ -112,7 +112,7 @@ void Doctor::LookAtContainers(host::Observation& seen) {
   const absl::Status listed =
       parts_.stores->namespaces.List([&](const record::v1::Namespace& name_space) {
         const metadata::Scope scope{name_space.name(), ""};
-        GANTRY_RETURN_IF_ERROR(parts_.stores->containers.ListRaw(
+        GANTRY_RETURN_IF_ERROR(parts_.stores->containers.ListWithoutSpecs(
             scope, [&](absl::string_view id, absl::string_view bytes) {
               const std::string key = absl::StrCat(name_space.name(), "/", id);
               known.insert(key);

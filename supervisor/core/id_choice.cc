@@ -6,7 +6,7 @@
 
 #include "base/status_macros.h"
 #include "proto/record/v1/record.pb.h"
-#include "supervisor/core/container_records.h"
+#include "supervisor/core/brief_containers.h"
 #include "supervisor/core/stores.h"
 
 namespace gantry::core {
@@ -37,7 +37,7 @@ absl::StatusOr<uint32_t> FreeIds(const std::vector<IdBlock>& blocks, std::vector
                    "remove containers or give the user more ids"));
 }
 
-absl::StatusOr<std::vector<IdMaps>> IdsInUse(Stores& stores, ContainerRecords& records) {
+absl::StatusOr<std::vector<IdMaps>> IdsInUse(Stores& stores) {
   std::vector<std::string> namespaces;
   GANTRY_RETURN_IF_ERROR(stores.namespaces.List([&namespaces](const record::v1::Namespace& ns) {
     namespaces.push_back(ns.name());
@@ -45,13 +45,10 @@ absl::StatusOr<std::vector<IdMaps>> IdsInUse(Stores& stores, ContainerRecords& r
   }));
   std::vector<IdMaps> used;
   for (const std::string& ns : namespaces) {
-    CallContext context;
-    context.ns = ns;
-    GANTRY_ASSIGN_OR_RETURN(const std::vector<LoadedContainer> all, records.LoadAll(context));
-    for (const LoadedContainer& one : all) {
+    GANTRY_RETURN_IF_ERROR(EachBriefly(stores, ns, [&used](const LoadedContainer& one) {
       IdMaps ids = IdsOf(one.config);
       if (!ids.empty()) used.push_back(std::move(ids));
-    }
+    }));
   }
   return used;
 }

@@ -32,7 +32,7 @@ absl::StatusOr<uint32_t> FreeIds(const std::vector<IdBlock>& blocks, std::vector
                                  uint32_t size);
 
 // The user namespaces of all containers with ids of their own, in all namespaces.
-absl::StatusOr<std::vector<IdMaps>> IdsInUse(Stores& stores, ContainerRecords& records);
+absl::StatusOr<std::vector<IdMaps>> IdsInUse(Stores& stores);
 
 class IdChoice {
  public:

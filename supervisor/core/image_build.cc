@@ -34,6 +34,7 @@
 #include "snapshotter/layer_diff.h"
 #include "snapshotter/mount.h"
 #include "snapshotter/private_mounts.h"
+#include "supervisor/core/brief_containers.h"
 #include "supervisor/core/call_token.h"
 #include "supervisor/core/container_lifecycle.h"
 #include "supervisor/core/container_records.h"
@@ -166,7 +167,7 @@ absl::Status ImageBuild::Recover() {
     CallContext context;
     context.ns = ns;
     GANTRY_ASSIGN_OR_RETURN(const std::vector<LoadedContainer> all,
-                            parts_.records->LoadAll(context));
+                            AllBriefly(*parts_.stores, ns));
     for (const LoadedContainer& one : all) {
       if (one.record.labels().count(kBuildStepLabel) == 0) continue;
       v1::RemoveContainerRequest remove;

@@ -305,7 +305,7 @@ absl::Status ImageCatalog::Tag(const CallContext& context, const v1::TagImageReq
 absl::StatusOr<std::string> ImageCatalog::UserOf(const CallContext& context,
                                                  const std::string& digest) {
   std::string user;
-  GANTRY_RETURN_IF_ERROR(parts_.stores->containers.ListRaw(
+  GANTRY_RETURN_IF_ERROR(parts_.stores->containers.ListWithoutSpecs(
       {context.ns, ""}, [&](absl::string_view id, absl::string_view bytes) {
         // Most containers have another image: not worth parsing.
         if (!user.empty() || !absl::StrContains(bytes, digest)) return absl::OkStatus();

@@ -257,8 +257,12 @@ absl::StatusOr<v1::ImageSummary> ImageCatalog::Summarize(
 absl::StatusOr<absl::flat_hash_map<std::string, int32_t>> ImageCatalog::Users(
     const CallContext& context) {
   absl::flat_hash_map<std::string, int32_t> users;
-  GANTRY_RETURN_IF_ERROR(parts_.stores->containers.List(
-      {context.ns, ""}, metadata::Filter(), [&](const record::v1::Container& container) {
+  record::v1::Container container;
+  GANTRY_RETURN_IF_ERROR(parts_.stores->containers.ListWithoutSpecs(
+      {context.ns, ""}, [&](absl::string_view, absl::string_view bytes) {
+        // One that is damaged can only be removed: it uses nothing.
+        if (!container.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())))
+          return absl::OkStatus();
         const std::string digest = ImageOfContainer(container);
         if (!digest.empty()) ++users[digest];
         for (const std::string& shown : ShownImages(container)) {

@@ -192,8 +192,9 @@ std::vector<v1::PortWay> NetworkPlaces::WaysOf(const StoredNetns& netns,
     way.set_opened(port.opened);
     way.set_rule(network::RuleOf(port, table));
   }
-  const bool host_has_ipv6 = HostHasIpv6();
-  for (const PortForward& forward : ForwardsOf(netns.record, records)) {
+  const std::vector<PortForward> forwards = ForwardsOf(netns.record, records);
+  const bool host_has_ipv6 = !forwards.empty() && HostHasIpv6();
+  for (const PortForward& forward : forwards) {
     // Shown above already: [::1] is one of "::".
     if (forward.if_possible && (!host_has_ipv6 || forward.host.is_loopback())) continue;
     add(forward.host.ToString(), forward.host_port, forward.protocol, forward.container,

@@ -20,6 +20,7 @@
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "proto/gantry/v1/container_requests.pb.h"
+#include "supervisor/core/brief_containers.h"
 #include "supervisor/core/container_ids.h"
 #include "supervisor/core/container_lifecycle.h"
 #include "supervisor/core/container_mounts.h"
@@ -447,11 +448,26 @@ absl::StatusOr<LoadedContainer> PodService::Container(const CallContext& context
 
 absl::StatusOr<std::vector<LoadedContainer>> PodService::Containers(const CallContext& context,
                                                                     absl::string_view pod) const {
-  GANTRY_ASSIGN_OR_RETURN(std::vector<LoadedContainer> all, parts_.records->LoadAll(context));
-  std::erase_if(all, [pod](const LoadedContainer& one) {
-    return one.record.sandbox().empty() || (!pod.empty() && one.record.sandbox() != pod);
-  });
-  return all;
+  std::vector<LoadedContainer> found;
+  GANTRY_RETURN_IF_ERROR(
+      EachBriefly(*parts_.stores, context.ns, [&found, pod](LoadedContainer& one) {
+        const std::string& its = one.record.sandbox();
+        if (pod.empty() ? !its.empty() : its == pod) found.push_back(std::move(one));
+      }));
+  return found;
+}
+
+absl::StatusOr<std::vector<LoadedContainer>> PodService::WholeContainers(
+    const CallContext& context, absl::string_view pod) const {
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<LoadedContainer> found, Containers(context, pod));
+  std::vector<LoadedContainer> whole;
+  for (const LoadedContainer& one : found) {
+    absl::StatusOr<LoadedContainer> loaded = parts_.records->Load(context, one.id());
+    if (absl::IsNotFound(loaded.status())) continue;
+    GANTRY_RETURN_IF_ERROR(loaded.status());
+    whole.push_back(*std::move(loaded));
+  }
+  return whole;
 }
 
 }  // namespace gantry::core

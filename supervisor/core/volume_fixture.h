@@ -42,7 +42,7 @@ class VolumeFixture : public ContainerFixture {
     VolumeService::Parts volumes;
     volumes.store = &store_;
     volumes.local = local_.get();
-    volumes.containers = records_.get();
+    volumes.stores = &stores_;
     volumes.clock = &clock_;
     volumes.events = &events_;
     volumes_ = std::make_unique<VolumeService>(volumes);

@@ -14,10 +14,12 @@
 #include "base/crash_point.h"
 #include "base/field_error.h"
 #include "base/status_macros.h"
+#include "supervisor/core/brief_containers.h"
 #include "supervisor/core/container_records.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/filters.h"
 #include "supervisor/core/proto_time.h"
+#include "supervisor/core/stores.h"
 #include "supervisor/volume/options.h"
 #include "supervisor/volume/plugin_driver.h"
 
@@ -114,17 +116,16 @@ v1::Volume VolumeService::ViewOf(const StoredVolume& volume) const {
 }
 
 absl::StatusOr<VolumeService::Users> VolumeService::UsersOf(const CallContext& context) {
-  GANTRY_ASSIGN_OR_RETURN(const std::vector<LoadedContainer> containers,
-                          parts_.containers->LoadAll(context));
   Users users;
-  for (const LoadedContainer& one : containers) {
-    for (const v1::Mount& mount : one.config.mounts()) {
-      if (mount.type() != v1::Mount::VOLUME || mount.volume_name().empty()) continue;
-      std::vector<std::string>& ids = users[mount.volume_name()];
-      // At several places in one container.
-      if (ids.empty() || ids.back() != one.id()) ids.push_back(one.id());
-    }
-  }
+  GANTRY_RETURN_IF_ERROR(
+      EachBriefly(*parts_.stores, context.ns, [&users](const LoadedContainer& one) {
+        for (const v1::Mount& mount : one.config.mounts()) {
+          if (mount.type() != v1::Mount::VOLUME || mount.volume_name().empty()) continue;
+          std::vector<std::string>& ids = users[mount.volume_name()];
+          // At several places in one container.
+          if (ids.empty() || ids.back() != one.id()) ids.push_back(one.id());
+        }
+      }));
   return users;
 }
 

@@ -35,9 +35,9 @@ class PluginDrivers;
 
 namespace gantry::core {
 
-class ContainerRecords;
 class EventBus;
 class VolumeService;
+struct Stores;
 
 // Label of a volume whose name was made up, as docker has it.
 inline constexpr char kAnonymousVolumeLabel[] = "com.docker.volume.anonymous";
@@ -64,7 +64,7 @@ class VolumeService {
   struct Parts {
     metadata::VolumeStore* store;
     volume::LocalDriver* local;
-    ContainerRecords* containers;
+    Stores* stores;
     const Clock* clock;
     EventBus* events = nullptr;                // null: nothing is published
     volume::PluginDrivers* plugins = nullptr;  // null: there is the local driver alone

@@ -26,7 +26,7 @@ class VolumeServiceTest : public ContainerFixture {
     VolumeService::Parts parts;
     parts.store = &store_;
     parts.local = local_.get();
-    parts.containers = records_.get();
+    parts.stores = &stores_;
     parts.clock = &clock_;
     parts.events = &events_;
     service_ = std::make_unique<VolumeService>(parts);
@@ -230,7 +230,7 @@ TEST_F(VolumeServiceTest, AVolumeOfAContainerThatNeverCameGoesAtTheNextStart) {
   VolumeService::Parts parts;
   parts.store = &store_;
   parts.local = local_.get();
-  parts.containers = records_.get();
+  parts.stores = &stores_;
   parts.clock = &clock_;
   VolumeService next(parts);
   ASSERT_TRUE(next.Reconcile().ok());

@@ -6,6 +6,7 @@
 #include "absl/strings/strip.h"
 
 #include "base/status_macros.h"
+#include "supervisor/metadata/container_rows.h"
 #include "supervisor/metadata/name_index.h"
 #include "supervisor/metadata/record_fields.h"
 #include "supervisor/metadata/record_store.h"
@@ -21,6 +22,11 @@ const RecordStore states(kContainerStates);
 absl::Status NotFound(const Scope& scope, absl::string_view id) {
   return absl::NotFoundError(
       absl::StrCat("container \"", id, "\" in namespace \"", scope.ns, "\": not found"));
+}
+
+absl::Status Damaged(absl::string_view id) {
+  return absl::DataLossError(
+      absl::StrCat("container \"", id, "\": the stored record does not parse"));
 }
 
 absl::Status Validate(const record::v1::Container& container) {
@@ -98,12 +104,26 @@ absl::StatusOr<record::v1::Container> ContainerStore::Get(const Scope& scope,
                                                           absl::string_view id) {
   GANTRY_RETURN_IF_ERROR(scope.Validate());
   if (!ValidateIdentifier("container id", id).ok()) return NotFound(scope, id);
-  GANTRY_ASSIGN_OR_RETURN(auto container, containers.Get(db_, MakeKey(scope.ns, id)));
-  if (!container.has_value()) return NotFound(scope, id);
-  return *std::move(container);
+  GANTRY_ASSIGN_OR_RETURN(const std::string bytes, GetRaw(scope, id));
+  Container container;
+  if (!container.ParseFromString(bytes)) return Damaged(id);
+  return container;
 }
 
 absl::StatusOr<std::string> ContainerStore::GetRaw(const Scope& scope, absl::string_view id) {
+  GANTRY_RETURN_IF_ERROR(scope.Validate());
+  GANTRY_RETURN_IF_ERROR(ValidateIdentifier("container id", id));
+  const std::string key = MakeKey(scope.ns, id);
+  const ReadView view(db_);  // both rows of one moment
+  GANTRY_ASSIGN_OR_RETURN(auto bytes, view.Get(Family::kContainers, key));
+  if (!bytes.has_value()) return NotFound(scope, id);
+  GANTRY_ASSIGN_OR_RETURN(const auto spec, view.Get(Family::kContainerSpecs, key));
+  if (spec.has_value()) bytes->append(*spec);
+  return *std::move(bytes);
+}
+
+absl::StatusOr<std::string> ContainerStore::GetWithoutSpec(const Scope& scope,
+                                                           absl::string_view id) {
   GANTRY_RETURN_IF_ERROR(scope.Validate());
   GANTRY_RETURN_IF_ERROR(ValidateIdentifier("container id", id));
   GANTRY_ASSIGN_OR_RETURN(auto bytes, db_.Get(Family::kContainers, MakeKey(scope.ns, id)));
@@ -113,19 +133,34 @@ absl::StatusOr<std::string> ContainerStore::GetRaw(const Scope& scope, absl::str
 
 absl::Status ContainerStore::List(const Scope& scope, const Filter& filter,
                                   const std::function<absl::Status(const Container&)>& visit) {
-  GANTRY_RETURN_IF_ERROR(scope.Validate());
-  ReadView view(db_);
-  return containers.List(
-      view, MakePrefix(scope.ns), [&](absl::string_view, const Container& container) {
-        return filter.Matches(FieldsOf(container)) ? visit(container) : absl::OkStatus();
-      });
+  Container container;
+  return ListRaw(scope, [&](absl::string_view id, absl::string_view bytes) -> absl::Status {
+    if (!container.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) return Damaged(id);
+    return filter.Matches(FieldsOf(container)) ? visit(container) : absl::OkStatus();
+  });
 }
 
 absl::Status ContainerStore::ListRaw(
     const Scope& scope,
     const std::function<absl::Status(absl::string_view id, absl::string_view bytes)>& visit) {
   GANTRY_RETURN_IF_ERROR(scope.Validate());
-  ReadView view(db_);
+  const ReadView view(db_);
+  const std::string prefix = MakePrefix(scope.ns);
+  std::string whole;
+  return view.ScanBoth(
+      Family::kContainers, Family::kContainerSpecs, prefix,
+      [&](absl::string_view key, absl::string_view record, absl::string_view spec) {
+        whole.assign(record.data(), record.size());
+        whole.append(spec.data(), spec.size());
+        return visit(key.substr(prefix.size()), whole);
+      });
+}
+
+absl::Status ContainerStore::ListWithoutSpecs(
+    const Scope& scope,
+    const std::function<absl::Status(absl::string_view id, absl::string_view bytes)>& visit) {
+  GANTRY_RETURN_IF_ERROR(scope.Validate());
+  const ReadView view(db_);
   const std::string prefix = MakePrefix(scope.ns);
   return view.Scan(Family::kContainers, prefix,
                    [&](absl::string_view key, absl::string_view value) {
@@ -157,7 +192,7 @@ absl::StatusOr<record::v1::Container> ContainerStore::Create(const Scope& scope,
         State state = container.state.value_or(State());
         *state.mutable_created_at() = record.created_at();
         GANTRY_RETURN_IF_ERROR(states.Put(tx, key, state));
-        return containers.Put(tx, key, record);
+        return PutContainer(tx, key, record);
       },
       durability));
   return std::move(record);
@@ -176,6 +211,8 @@ absl::StatusOr<record::v1::Container> ContainerStore::Update(const Scope& scope,
         GANTRY_ASSIGN_OR_RETURN(auto present, containers.GetForUpdate(tx, key));
         if (!present.has_value()) return NotFound(scope, container.id());
         result = *std::move(present);
+        GANTRY_ASSIGN_OR_RETURN(const auto spec, tx.Get(Family::kContainerSpecs, key));
+        if (spec.has_value() && !result.MergeFromString(*spec)) return Damaged(container.id());
         const std::string former_snapshot = result.snapshot_key();
         if (fields.empty()) {
           if (container.snapshotter() != result.snapshotter()) {
@@ -195,7 +232,7 @@ absl::StatusOr<record::v1::Container> ContainerStore::Update(const Scope& scope,
         GANTRY_RETURN_IF_ERROR(Validate(result));
         if (result.snapshot_key() != former_snapshot) tx.NoteDeletion();
         *result.mutable_updated_at() = StampOf(clock_.Now());
-        return containers.Put(tx, key, result);
+        return PutContainer(tx, key, result);
       },
       durability));
   return result;
@@ -227,6 +264,7 @@ absl::Status ContainerStore::Delete(const Scope& scope, absl::string_view id,
         if (!present.has_value()) return NotFound(scope, id);
         GANTRY_RETURN_IF_ERROR(NameIndex::Release(tx, scope, id));
         GANTRY_RETURN_IF_ERROR(states.Delete(tx, key));
+        GANTRY_RETURN_IF_ERROR(tx.Delete(Family::kContainerSpecs, key));
         tx.NoteDeletion();
         return containers.Delete(tx, key);
       },

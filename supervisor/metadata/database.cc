@@ -117,6 +117,27 @@ class Log final : public rocksdb::Logger {
 
 constexpr size_t kScanReadahead = 256 << 10;
 
+// The rows of a scan. Lives as long as what was made from it.
+struct RowRange {
+  RowRange(Family family, absl::string_view prefix)
+      : begin(RowKey(family, prefix)), end(PrefixEnd(begin)), bound(end) {}
+  RowRange(const RowRange&) = delete;
+  RowRange& operator=(const RowRange&) = delete;
+  const std::string begin, end;
+  const rocksdb::Slice bound;
+};
+
+rocksdb::ReadOptions ScanOptions(const rocksdb::Snapshot* snapshot, const RowRange& range) {
+  rocksdb::ReadOptions options;
+  options.snapshot = snapshot;
+  // Records that are read one behind the other are read together, and leave the cache to those that
+  // are asked for singly.
+  options.readahead_size = kScanReadahead;
+  options.fill_cache = false;
+  options.iterate_upper_bound = &range.bound;
+  return options;
+}
+
 // Small memory is a design goal: the daemon holds a few MB of records, and the page cache does the
 // rest.
 rocksdb::Options SmallOptions(rocksdb::Env* env) {
@@ -263,18 +284,26 @@ absl::StatusOr<std::optional<std::string>> ReadView::Get(Family family,
 absl::Status ReadView::Scan(
     Family family, absl::string_view prefix,
     const std::function<absl::Status(absl::string_view, absl::string_view)>& visit) const {
-  rocksdb::ReadOptions options;
-  options.snapshot = snapshot_;
-  // Records that are read one behind the other are read together, and leave the cache to those that
-  // are asked for singly.
-  options.readahead_size = kScanReadahead;
-  options.fill_cache = false;
-  const std::string begin = RowKey(family, prefix);
-  const std::string end = PrefixEnd(begin);
-  const rocksdb::Slice bound(end);
-  options.iterate_upper_bound = &bound;
-  std::unique_ptr<rocksdb::Iterator> it(db_.db_->NewIterator(options, db_.rows()));
-  return ScanRows(*it, begin, visit);
+  const RowRange range(family, prefix);
+  std::unique_ptr<rocksdb::Iterator> it(
+      db_.db_->NewIterator(ScanOptions(snapshot_, range), db_.rows()));
+  return ScanRows(*it, range.begin, visit);
+}
+
+absl::Status ReadView::ScanBoth(
+    Family family, Family beside, absl::string_view prefix,
+    const std::function<absl::Status(absl::string_view, absl::string_view, absl::string_view)>&
+        visit) const {
+  const RowRange others(beside, prefix);
+  std::unique_ptr<rocksdb::Iterator> other(
+      db_.db_->NewIterator(ScanOptions(snapshot_, others), db_.rows()));
+  other->Seek(others.begin);
+  GANTRY_RETURN_IF_ERROR(Scan(family, prefix, [&](absl::string_view key, absl::string_view value) {
+    while (other->Valid() && View(other->key()).substr(1) < key) other->Next();
+    const bool same = other->Valid() && View(other->key()).substr(1) == key;
+    return visit(key, value, same ? View(other->value()) : absl::string_view());
+  }));
+  return ToStatus(other->status(), "scan");
 }
 
 absl::StatusOr<std::unique_ptr<Database>> Database::Open(const std::string& root,

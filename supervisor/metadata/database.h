@@ -122,6 +122,12 @@ class ReadView {
                     const std::function<absl::Status(absl::string_view key,
                                                      absl::string_view value)>& visit) const;
 
+  // The same with what `beside` has under the same key: "" for nothing.
+  absl::Status ScanBoth(
+      Family family, Family beside, absl::string_view prefix,
+      const std::function<absl::Status(absl::string_view key, absl::string_view value,
+                                       absl::string_view other)>& visit) const;
+
  private:
   Database& db_;
   const rocksdb::Snapshot* const snapshot_;

@@ -268,11 +268,73 @@ TEST(MigrationTest, Schema2HasAStateWithTheTimeOfCreationForEachContainer) {
   MakeSchema1(dir.path(), 1200);
   for (int i = 0; i < 2; ++i) {  // the second opening finds it done
     auto db = OpenOrDie(dir.path());
-    EXPECT_EQ(db->schema_version(), 2);
+    EXPECT_EQ(db->schema_version(), kSchemaVersion);
     EXPECT_EQ(StateIn(*db, MakeKey("ns", "c0")).created_at().seconds(), 1000);
     EXPECT_EQ(StateIn(*db, MakeKey("ns", "c0")).exit_code(), 3u);
     EXPECT_EQ(StateIn(*db, MakeKey("ns", "c1199")).created_at().seconds(), 2199);
   }
+}
+
+TEST(MigrationTest, Schema3HasTheSpecOfEachContainerInARowOfItsOwn) {
+  TempDir dir;
+  {
+    auto db = OpenOrDie(dir.path(), {.env = nullptr, .schema_version = 2, .migrations = {}});
+    ASSERT_TRUE(db->Run([&](Transaction& tx) -> absl::Status {
+                    for (int i = 0; i < 1200; ++i) {
+                      record::v1::Container container;
+                      container.set_id(absl::StrCat("c", i));
+                      container.set_image("image");
+                      container.mutable_spec()->set_value(absl::StrCat("spec ", i));
+                      if (absl::Status put =
+                              tx.Put(Family::kContainers, MakeKey("ns", container.id()),
+                                     container.SerializeAsString());
+                          !put.ok())
+                        return put;
+                    }
+                    return tx.Put(Family::kContainers, MakeKey("ns", "torn"), "\xff\xff\xff");
+                  }).ok());
+  }
+  for (int i = 0; i < 2; ++i) {  // the second opening finds it done
+    auto db = OpenOrDie(dir.path());
+    EXPECT_EQ(db->schema_version(), 3);
+    const auto record = db->Get(Family::kContainers, MakeKey("ns", "c1199"));
+    const auto spec = db->Get(Family::kContainerSpecs, MakeKey("ns", "c1199"));
+    ASSERT_TRUE(record.ok() && record->has_value() && spec.ok() && spec->has_value());
+    record::v1::Container alone, whole;
+    ASSERT_TRUE(alone.ParseFromString(**record));
+    EXPECT_FALSE(alone.has_spec());
+    ASSERT_TRUE(whole.ParseFromString(**record + **spec));
+    EXPECT_EQ(whole.id(), "c1199");
+    EXPECT_EQ(whole.image(), "image");
+    EXPECT_EQ(whole.spec().value(), "spec 1199");
+    EXPECT_EQ(**db->Get(Family::kContainers, MakeKey("ns", "torn")), "\xff\xff\xff");
+  }
+}
+
+TEST(ReadViewTest, ScanBothPutsTheRowsOfOneKeyTogether) {
+  TempDir dir;
+  auto db = OpenOrDie(dir.path());
+  ASSERT_TRUE(db->Run([](Transaction& tx) -> absl::Status {
+                  for (const char* key : {"p/a", "p/c", "p/d", "q/a"}) {
+                    if (absl::Status put = tx.Put(Family::kContainers, key, key); !put.ok())
+                      return put;
+                  }
+                  for (const char* key : {"p/0", "p/a", "p/b", "p/d", "q/a"}) {
+                    if (absl::Status put = tx.Put(Family::kContainerSpecs, key, "of "); !put.ok())
+                      return put;
+                  }
+                  return absl::OkStatus();
+                }).ok());
+  std::string seen;
+  const ReadView view(*db);
+  ASSERT_TRUE(view.ScanBoth(Family::kContainers, Family::kContainerSpecs, "p/",
+                            [&seen](absl::string_view key, absl::string_view value,
+                                    absl::string_view other) {
+                              absl::StrAppend(&seen, "[", key, " ", other, value, "]");
+                              return absl::OkStatus();
+                            })
+                  .ok());
+  EXPECT_EQ(seen, "[p/a of p/a][p/c p/c][p/d of p/d]");
 }
 
 TEST(MigrationTest, Schema2IsReachedFromAStepThatWasCutOff) {
@@ -296,7 +358,7 @@ TEST(MigrationTest, Schema2IsReachedFromAStepThatWasCutOff) {
                   }).ok());
   }
   auto db = OpenOrDie(dir.path());
-  EXPECT_EQ(db->schema_version(), 2);
+  EXPECT_EQ(db->schema_version(), kSchemaVersion);
   EXPECT_EQ(StateIn(*db, MakeKey("ns", "c1")).pid(), 7u);
   EXPECT_EQ(StateIn(*db, MakeKey("ns", "c2")).created_at().seconds(), 1002);
 }

@@ -13,6 +13,9 @@
 //   namespaces        ns                             Namespace        -
 //   images            ns / name                      Image            root unless gc.expire has passed; -> target content, labels
 //   containers        ns / id                        Container        root; -> (snapshotter, snapshot_key), labels
+//                     without its spec, which most readers do not want and which is most of it
+//   container_specs   ns / id                        Container        - (its spec alone; comes and goes with the container). The
+//                     two values one behind the other are the whole message
 //   container_states  ns / id                        ContainerState   - (comes and goes with the container)
 //   container_names   ns / name                      ContainerName    - (goes with the container)
 //   names_of          ns / id                        ContainerName    - (the same, looked up from the other side)
@@ -62,7 +65,7 @@ class Volume;
 
 namespace gantry::metadata {
 
-inline constexpr int kSchemaVersion = 2;
+inline constexpr int kSchemaVersion = 3;
 
 // Their places are part of the stored keys: append only.
 enum class Family {
@@ -83,10 +86,11 @@ enum class Family {
   kSnapshots,
   kSandboxStates,
   kNetworkNamespaces,
+  kContainerSpecs,
 };
 
 // In the order of Family.
-inline constexpr std::array<absl::string_view, 17> kFamilyNames = {
+inline constexpr std::array<absl::string_view, 18> kFamilyNames = {
     "meta",
     "namespaces",
     "images",
@@ -104,6 +108,7 @@ inline constexpr std::array<absl::string_view, 17> kFamilyNames = {
     "snapshots",
     "sandbox_states",
     "network_namespaces",
+    "container_specs",
 };
 
 // A family and the type of its values. `Record` is only named here: include record.pb.h to use one.

@@ -8,6 +8,7 @@
 
 #include "base/status_macros.h"
 #include "proto/record/v1/record.pb.h"
+#include "supervisor/metadata/container_rows.h"
 
 namespace gantry::metadata {
 namespace {
@@ -51,10 +52,41 @@ absl::Status StateOfEachContainer(Database& db) {
   return write();  // the version, which is written next, is synced and takes this along
 }
 
+// 2 to 3: the spec of a container has a row of its own.
+absl::Status SpecsBesideContainers(Database& db) {
+  std::vector<std::string> batch;
+  const auto write = [&] {
+    absl::Status written = db.Run(
+        [&batch](Transaction& tx) -> absl::Status {
+          tx.NoteEssential();  // without it the daemon does not start
+          for (const std::string& key : batch) {
+            GANTRY_ASSIGN_OR_RETURN(auto bytes, tx.GetForUpdate(Family::kContainers, key));
+            record::v1::Container container;
+            // A damaged record stays: lists show it as such.
+            if (!bytes.has_value() || !container.ParseFromString(*bytes) || !container.has_spec())
+              continue;
+            GANTRY_RETURN_IF_ERROR(PutContainer(tx, key, std::move(container)));
+          }
+          return absl::OkStatus();
+        },
+        Durability::kBuffered);
+    batch.clear();
+    return written;
+  };
+  const ReadView view(db);
+  GANTRY_RETURN_IF_ERROR(view.Scan(
+      Family::kContainers, "", [&](absl::string_view key, absl::string_view) -> absl::Status {
+        batch.emplace_back(key);
+        return batch.size() < kBatch ? absl::OkStatus() : write();
+      }));
+  return write();  // synced as above
+}
+
 }  // namespace
 
 std::vector<Migration> RealMigrations() {
-  return {{1, "a state with the time of creation for each container", StateOfEachContainer}};
+  return {{1, "a state with the time of creation for each container", StateOfEachContainer},
+          {2, "a row of its own for each container's spec", SpecsBesideContainers}};
 }
 
 }  // namespace gantry::metadata

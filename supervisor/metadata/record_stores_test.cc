@@ -373,11 +373,47 @@ TEST_F(ContainerStoreTest, RawListHoldsTheStoredMessages) {
                              record::v1::Container container;
                              EXPECT_TRUE(container.ParseFromString(std::string(bytes)));
                              EXPECT_EQ(container.id(), std::string(id));
+                             EXPECT_TRUE(container.has_spec());
                              ids += std::string(id);
                              return absl::OkStatus();
                            })
                   .ok());
   EXPECT_EQ(ids, "ab");
+}
+
+TEST_F(ContainerStoreTest, TheSpecIsStoredApartAndComesAndGoesWithTheContainer) {
+  ASSERT_TRUE(Create("a", "").ok());
+  const auto parsed = [](const absl::StatusOr<std::string>& bytes) {
+    record::v1::Container container;
+    EXPECT_TRUE(bytes.ok() && container.ParseFromString(*bytes)) << bytes.status();
+    return container;
+  };
+  EXPECT_FALSE(parsed(containers_.GetWithoutSpec(scope_, "a")).has_spec());
+  EXPECT_TRUE(parsed(containers_.GetRaw(scope_, "a")).has_spec());
+  int briefly = 0;
+  ASSERT_TRUE(containers_
+                  .ListWithoutSpecs(scope_,
+                                    [&](absl::string_view, absl::string_view bytes) {
+                                      briefly += !parsed(std::string(bytes)).has_spec();
+                                      return absl::OkStatus();
+                                    })
+                  .ok());
+  EXPECT_EQ(briefly, 1);
+
+  // A change of something else keeps it, and a change of the spec replaces it.
+  record::v1::Container change;
+  change.set_id("a");
+  change.set_image("other");
+  ASSERT_TRUE(containers_.Update(scope_, change, {"image"}).ok());
+  EXPECT_EQ(containers_.Get(scope_, "a")->spec().value(), Container("a").spec().value());
+  change.mutable_spec()->set_type_url("t");
+  change.mutable_spec()->set_value("new");
+  ASSERT_TRUE(containers_.Update(scope_, change, {"spec"}).ok());
+  EXPECT_EQ(containers_.Get(scope_, "a")->spec().value(), "new");
+  EXPECT_EQ(containers_.Get(scope_, "a")->image(), "other");
+
+  ASSERT_TRUE(containers_.Delete(scope_, "a").ok());
+  EXPECT_FALSE(db_->Get(Family::kContainerSpecs, MakeKey(scope_.ns, "a"))->has_value());
 }
 
 using NameIndexTest = RecordStoresTest;

@@ -36,6 +36,7 @@ using engine::Value;
 // What a client wants to know of; all of it where it does not say.
 absl::StatusOr<std::set<std::string>> TypesOf(const Request& request) {
   const std::set<std::string> all = {"container", "image", "volume", "build-cache"};
+  if (request.version() < ApiVersion{1, 42}) return all;  // it could not say yet
   std::set<std::string> wanted;
   for (const std::string& type : request.QueryAll("type")) {
     if (!all.contains(type))

@@ -178,7 +178,13 @@ void Request::AddField(std::string name, std::string value) {
 }
 
 absl::Status Request::Reply(int status, const Value& document) {
-  return exchange_.Respond(status, FieldsOf(kJson), absl::StrCat(document.ToJson(), "\n"));
+  std::string text = document.ToJson();
+  text += '\n';
+  return ReplyJson(status, text);
+}
+
+absl::Status Request::ReplyJson(int status, absl::string_view text) {
+  return exchange_.Respond(status, FieldsOf(kJson), text);
 }
 
 absl::Status Request::ReplyEmpty(int status) { return exchange_.Respond(status, FieldsOf(""), ""); }

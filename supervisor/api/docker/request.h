@@ -87,6 +87,8 @@ class Request {
   // ---- answers ----
 
   absl::Status Reply(int status, const engine::Value& document);
+  // `text` is JSON.
+  absl::Status ReplyJson(int status, absl::string_view text);
   absl::Status ReplyEmpty(int status);
   absl::Status ReplyText(int status, absl::string_view text);
   // {"message": ...}. The status is that of `error` in the one table.
