@@ -1,8 +1,6 @@
 #include "supervisor/network/firewall.h"
 
-#include <dlfcn.h>
 #include <fcntl.h>
-#include <nftables/libnftables.h>
 
 #include <algorithm>
 #include <atomic>
@@ -28,45 +26,6 @@ namespace {
 
 constexpr size_t kGenerations = 1000;
 
-// libnftables, loaded with the first network: a daemon without networks neither needs it nor
-// carries its memory.
-struct Nftables {
-  decltype(&nft_ctx_new) ctx_new;
-  decltype(&nft_ctx_free) ctx_free;
-  decltype(&nft_ctx_buffer_output) buffer_output;
-  decltype(&nft_ctx_buffer_error) buffer_error;
-  decltype(&nft_ctx_get_error_buffer) error_buffer;
-  decltype(&nft_ctx_get_output_buffer) output_buffer;
-  decltype(&nft_run_cmd_from_buffer) run;
-};
-
-template <typename Function>
-bool Find(void* library, const char* name, Function& function) {
-  function = reinterpret_cast<Function>(dlsym(library, name));
-  return function != nullptr;
-}
-
-// Never unloaded.
-const absl::StatusOr<Nftables>& Library() {
-  static const auto* const loaded = new absl::StatusOr<Nftables>([]() -> absl::StatusOr<Nftables> {
-    void* const library = dlopen("libnftables.so.1", RTLD_NOW | RTLD_LOCAL);
-    Nftables nft;
-    if (library != nullptr && Find(library, "nft_ctx_new", nft.ctx_new) &&
-        Find(library, "nft_ctx_free", nft.ctx_free) &&
-        Find(library, "nft_ctx_buffer_output", nft.buffer_output) &&
-        Find(library, "nft_ctx_buffer_error", nft.buffer_error) &&
-        Find(library, "nft_ctx_get_error_buffer", nft.error_buffer) &&
-        Find(library, "nft_ctx_get_output_buffer", nft.output_buffer) &&
-        Find(library, "nft_run_cmd_from_buffer", nft.run))
-      return nft;
-    const char* why = dlerror();
-    return absl::UnimplementedError(
-        absl::StrCat("networks need libnftables (Debian package libnftables1): ",
-                     why == nullptr ? "a function is missing" : why));
-  }());
-  return *loaded;
-}
-
 // Chains of other programs that drop what is forwarded unless a rule of theirs accepts it, as "ip
 // filter FORWARD", of what `nft list chains` printed.
 std::vector<std::string> DroppingChains(absl::string_view listed) {
@@ -91,21 +50,13 @@ std::vector<std::string> DroppingChains(absl::string_view listed) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Firewall>> Firewall::Open(absl::string_view table) {
-  const absl::StatusOr<Nftables>& nft = Library();
-  GANTRY_RETURN_IF_ERROR(nft.status());
+  GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<Nftables> nft, Nftables::Open());
   GANTRY_ASSIGN_OR_RETURN(RulesetGeneration generation, RulesetGeneration::Open());
   GANTRY_ASSIGN_OR_RETURN(ElementSocket elements, ElementSocket::Open());
   UniqueFd netns(open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
   if (!netns.valid()) return ErrnoToStatus(errno, "cannot open the network namespace");
-  nft_ctx* context = nft->ctx_new(NFT_CTX_DEFAULT);
-  if (context == nullptr) {
-    return absl::UnimplementedError(
-        "nftables cannot be used; is the kernel built with CONFIG_NF_TABLES?");
-  }
-  nft->buffer_output(context);
-  nft->buffer_error(context);
-  return std::unique_ptr<Firewall>(
-      new Firewall(context, std::move(generation), std::move(elements), std::move(netns), table));
+  return std::unique_ptr<Firewall>(new Firewall(std::move(nft), std::move(generation),
+                                                std::move(elements), std::move(netns), table));
 }
 
 absl::StatusOr<std::unique_ptr<Firewall>> Firewall::OpenIn(int netns, absl::string_view table) {
@@ -116,8 +67,6 @@ absl::StatusOr<std::unique_ptr<Firewall>> Firewall::OpenIn(int netns, absl::stri
   }));
   return made;
 }
-
-Firewall::~Firewall() { Library()->ctx_free(context_); }
 
 absl::StatusOr<RulesetEvents> Firewall::OpenEvents() {
   absl::StatusOr<RulesetEvents> events = absl::UnknownError("");
@@ -147,16 +96,14 @@ absl::Status Firewall::Transact(const std::function<absl::Status()>& transaction
 }
 
 absl::Status Firewall::Run(absl::string_view commands, absl::string_view what) {
-  return Transact([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return RunCommands(commands, what); });
+  return Transact([&] { return RunCommands(commands, what); });
 }
 
 absl::Status Firewall::RunCommands(absl::string_view commands, absl::string_view what) {
-  const Nftables& nft = *Library();
-  const std::string text = absl::StrReplaceAll(commands, {{"$table", table_}});
-  if (nft.run(context_, text.c_str()) == 0) return absl::OkStatus();
-  // Several lines, of which the first says what is wrong and where.
-  absl::string_view error = nft.error_buffer(context_);
-  error = error.substr(0, error.find('\n'));
+  const Nftables::Outcome outcome = nft_->Run(absl::StrReplaceAll(commands, {{"$table", table_}}));
+  if (outcome.ok) return absl::OkStatus();
+  const absl::string_view error =
+      absl::string_view(outcome.error).substr(0, outcome.error.find('\n'));
   const std::string said = absl::StrCat(what, ": nftables: ", error);
   // An element of a map that leads elsewhere is "busy".
   if (absl::StrContains(error, "File exists") ||
@@ -237,10 +184,8 @@ absl::Status Firewall::Replace(const std::vector<FirewallNetwork>& networks,
   absl::MutexLock lock(&mu_);
   // Host rules that drop are respected: a packet passes only when every program lets it.
   std::vector<std::string> dropping;
-  if (Run("list chains", "looking at the rules of others").ok()) {
-    for (const std::string& chain : DroppingChains(Library()->output_buffer(context_)))
-      dropping.push_back(absl::StrCat("nftables chain ", chain));
-  }
+  for (const std::string& chain : DroppingChains(nft_->Run("list chains").output))
+    dropping.push_back(absl::StrCat("nftables chain ", chain));
   GANTRY_RETURN_IF_ERROR(InNetns(netns_.get(), [&dropping] {
     for (const std::string& program : LegacyProgramsThatDrop())
       dropping.push_back(absl::StrCat("chain FORWARD of ", program));

@@ -36,10 +36,9 @@
 
 #include "base/unique_fd.h"
 #include "supervisor/network/firewall_rules.h"
+#include "supervisor/network/nftables.h"
 #include "supervisor/network/ruleset_events.h"
 #include "supervisor/network/set_elements.h"
-
-struct nft_ctx;
 
 namespace gantry::network {
 
@@ -51,7 +50,6 @@ class Firewall {
   static absl::StatusOr<std::unique_ptr<Firewall>> Open(absl::string_view table = kTableName);
   static absl::StatusOr<std::unique_ptr<Firewall>> OpenIn(int netns,
                                                           absl::string_view table = kTableName);
-  ~Firewall();
   Firewall(const Firewall&) = delete;
   Firewall& operator=(const Firewall&) = delete;
 
@@ -96,11 +94,11 @@ class Firewall {
   bool Made(uint32_t generation);
 
  private:
-  Firewall(nft_ctx* context, RulesetGeneration generation, ElementSocket elements, UniqueFd netns,
-           absl::string_view table)
+  Firewall(std::unique_ptr<Nftables> nft, RulesetGeneration generation, ElementSocket elements,
+           UniqueFd netns, absl::string_view table)
       : table_(table),
         netns_(std::move(netns)),
-        context_(context),
+        nft_(std::move(nft)),
         generation_(std::move(generation)),
         elements_(std::move(elements)) {}
   // All that stands, as commands.
@@ -111,8 +109,7 @@ class Firewall {
   // One transaction, by libnftables.
   absl::Status Run(absl::string_view commands, absl::string_view what)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  absl::Status RunCommands(absl::string_view commands, absl::string_view what)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status RunCommands(absl::string_view commands, absl::string_view what);
   // Run(), and when that fails because the rules are not in the kernel any more, all of them: the
   // addition must be among the members below already.
   absl::Status Add(absl::string_view commands, absl::string_view what)
@@ -134,9 +131,9 @@ class Firewall {
 
   const std::string table_;
   const UniqueFd netns_;
+  const std::unique_ptr<Nftables> nft_;
 
   absl::Mutex mu_;  // one transaction at a time
-  nft_ctx* const context_ ABSL_PT_GUARDED_BY(mu_);
   RulesetGeneration generation_ ABSL_GUARDED_BY(mu_);
   ElementSocket elements_ ABSL_GUARDED_BY(mu_);
   std::deque<uint32_t> made_ ABSL_GUARDED_BY(mu_);  // generations
