@@ -230,6 +230,7 @@ TEST_F(PodServiceTest, APodThatHasLostItsNamespacesIsStopped) {
   if (geteuid() != 0) GTEST_SKIP() << "namespaces need root";
   v1::PodConfig config = Pod("web");
   config.set_host_ipc(false);
+  Restart();  // a daemon looks at what there is before it makes pods
   const std::string lost = pods_->Run(context_, config, "").value();
   const std::string kept = pods_->Run(context_, Pod("db"), "").value();
   Restart();
