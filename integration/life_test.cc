@@ -134,8 +134,8 @@ TEST_F(LifeTest, AProbeEndsInItsTimeThoughTheDaemonDied) {
                             "--health-interval", "100ms", "--health-timeout", "2s", kImage, "sleep",
                             "1000"})));
   const std::string pid = bed_->Inspect("cl", "{{.State.Pid}}");
-  // The container's own, a shell and what it has started.
-  ASSERT_TRUE(Eventually([&] { return ProcessesBeside(pid) == 4; }));
+  // The container's own, the shell, which becomes the second command, and the first one.
+  ASSERT_TRUE(Eventually([&] { return ProcessesBeside(pid) == 3; }));
   bed_->KillDaemon();
   EXPECT_TRUE(Eventually([&] { return ProcessesBeside(pid) == 1; })) << ProcessesBeside(pid);
   ASSERT_TRUE(bed_->StartDaemon());
