@@ -113,18 +113,18 @@ TEST_F(LifeTest, AProbeThatTakesTooLongEndsWithAllThatItStarted) {
   EXPECT_LE(left, 3);  // of one probe that is under way
 }
 
-// Processes of the machine in the process namespace of `pid`.
+// Processes of the machine in the process namespace of `pid` that have not ended: the container's
+// first process does not reap what is left to it.
 int ProcessesBeside(const std::string& pid) {
-  const auto namespace_of = [](const std::string& process) {
-    char text[64];
-    const ssize_t n =
-        readlink(absl::StrCat("/proc/", process, "/ns/pid").c_str(), text, sizeof(text));
+  const auto link = [](const std::string& process, const char* name) {
+    char text[4096];
+    const ssize_t n = readlink(absl::StrCat("/proc/", process, name).c_str(), text, sizeof(text));
     return std::string(text, n > 0 ? static_cast<size_t>(n) : 0);
   };
-  const std::string wanted = namespace_of(pid);
+  const std::string wanted = link(pid, "/ns/pid");
   int found = 0;
   for (const std::string& entry : ListDirectory("/proc").value_or(std::vector<std::string>()))
-    found += !wanted.empty() && namespace_of(entry) == wanted;
+    found += !wanted.empty() && link(entry, "/ns/pid") == wanted && !link(entry, "/exe").empty();
   return found;
 }
 
