@@ -34,10 +34,9 @@ class UsageAction final : public Action {
       rows.push_back(engine::BuildCacheRow(record, /*truncate=*/true, absl::Now()));
     Listing listing;
     listing.headings = {
-        {"ID", "ID"},           {"CacheType", "TYPE"},         {"Size", "SIZE"},
-        {"UsageCount", "USES"}, {"LastUsedAt", "LAST USED"},   {"CreatedAt", "CREATED AT"},
-        {"InUse", "IN USE"},    {"Description", "DESCRIPTION"},
-        {"Shared", "SHARED"}};
+        {"ID", "ID"},           {"CacheType", "TYPE"},          {"Size", "SIZE"},
+        {"UsageCount", "USES"}, {"LastUsedAt", "LAST USED"},    {"CreatedAt", "CREATED AT"},
+        {"InUse", "IN USE"},    {"Description", "DESCRIPTION"}, {"Shared", "SHARED"}};
     listing.default_table =
         "{{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.UsageCount}}\t{{.LastUsedAt}}\t{{.Shared}}\t"
         "{{.Description}}";

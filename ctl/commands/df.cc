@@ -121,10 +121,10 @@ absl::StatusOr<std::string> DetailTables(const std::vector<Value>& images,
   listing.headings = {{"Name", "VOLUME NAME"}, {"Links", "LINKS"}, {"Size", "SIZE"}};
   listing.default_table = "{{.Name}}\t{{.Links}}\t{{.Size}}";
   GANTRY_ASSIGN_OR_RETURN(const std::string volume_table, Render(listing, volumes, "", false));
-  listing.headings = {{"ID", "CACHE ID"},          {"CacheType", "CACHE TYPE"},
-                      {"Size", "SIZE"},            {"CreatedSince", "CREATED"},
-                      {"LastUsedSince", "LAST USED"}, {"UsageCount", "USAGE"},
-                      {"Shared", "SHARED"}};
+  listing.headings = {
+      {"ID", "CACHE ID"},          {"CacheType", "CACHE TYPE"},    {"Size", "SIZE"},
+      {"CreatedSince", "CREATED"}, {"LastUsedSince", "LAST USED"}, {"UsageCount", "USAGE"},
+      {"Shared", "SHARED"}};
   listing.default_table =
       "{{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t"
       "{{.UsageCount}}\t{{.Shared}}";
@@ -199,10 +199,9 @@ class DfAction final : public Action {
       GANTRY_ASSIGN_OR_RETURN(text, DetailTables(image_rows, container_rows, volume_rows,
                                                  cache_rows, cache.total_bytes()));
     } else {
-      GANTRY_ASSIGN_OR_RETURN(
-          text,
-          RenderOne(engine::DiskUsageDocument(image_rows, container_rows, volume_rows, cache_rows),
-                    format_));
+      GANTRY_ASSIGN_OR_RETURN(text, RenderOne(engine::DiskUsageDocument(image_rows, container_rows,
+                                                                        volume_rows, cache_rows),
+                                              format_));
     }
     context.Out(text);
     return 0;

@@ -1,6 +1,5 @@
 // Containers as they are stored, and what events say of them: found, changed by several at once,
 // damaged, gone.
-#include "supervisor/core/brief_containers.h"
 #include "supervisor/core/container_records.h"
 
 #include <memory>
@@ -15,6 +14,7 @@
 
 #include "base/cancel_token.h"
 #include "proto/gantry/v1/container_config.pb.h"
+#include "supervisor/core/brief_containers.h"
 #include "supervisor/core/container_fixture.h"
 #include "supervisor/core/container_intent.h"
 #include "supervisor/core/event_subjects.h"

@@ -190,9 +190,10 @@ absl::StatusOr<ExecService::StartedExec> ExecService::StartIn(
   return started;
 }
 
-absl::StatusOr<ExecService::StartedExec> ExecService::Exec(
-    const CallContext& context, const v1::ExecInput::Open& open,
-    runtime::AttachStream::Handler* handler, absl::Duration time_limit) {
+absl::StatusOr<ExecService::StartedExec> ExecService::Exec(const CallContext& context,
+                                                           const v1::ExecInput::Open& open,
+                                                           runtime::AttachStream::Handler* handler,
+                                                           absl::Duration time_limit) {
   parts_.tasks->AnnounceStart();
   GANTRY_ASSIGN_OR_RETURN(const LoadedContainer loaded, LoadRunning(context, open.container()));
   GANTRY_ASSIGN_OR_RETURN(const std::string exec_id, Register(loaded, open.config()));

@@ -166,8 +166,7 @@ absl::Status ImageBuild::Recover() {
   for (const std::string& ns : namespaces) {
     CallContext context;
     context.ns = ns;
-    GANTRY_ASSIGN_OR_RETURN(const std::vector<LoadedContainer> all,
-                            AllBriefly(*parts_.stores, ns));
+    GANTRY_ASSIGN_OR_RETURN(const std::vector<LoadedContainer> all, AllBriefly(*parts_.stores, ns));
     for (const LoadedContainer& one : all) {
       if (one.record.labels().count(kBuildStepLabel) == 0) continue;
       v1::RemoveContainerRequest remove;

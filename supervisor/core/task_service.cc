@@ -338,8 +338,7 @@ absl::Status TaskService::Update(const CallContext& context, const std::string& 
   request.set_resources_json(resources_json);
   nlohmann::json resources =
       nlohmann::json::parse(resources_json, nullptr, /*allow_exceptions=*/false);
-  const std::vector<std::string> changed =
-      oci::ClampResourcesToHost(*core_->parts.host, resources);
+  const std::vector<std::string> changed = oci::ClampResourcesToHost(*core_->parts.host, resources);
   for (const std::string& change : changed)
     core_->SayOnce(absl::StrCat("updates are fitted to this host: ", change));
   if (!changed.empty()) request.set_resources_json(resources.dump());

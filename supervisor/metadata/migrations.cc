@@ -74,11 +74,11 @@ absl::Status SpecsBesideContainers(Database& db) {
     return written;
   };
   const ReadView view(db);
-  GANTRY_RETURN_IF_ERROR(view.Scan(
-      Family::kContainers, "", [&](absl::string_view key, absl::string_view) -> absl::Status {
-        batch.emplace_back(key);
-        return batch.size() < kBatch ? absl::OkStatus() : write();
-      }));
+  GANTRY_RETURN_IF_ERROR(view.Scan(Family::kContainers, "",
+                                   [&](absl::string_view key, absl::string_view) -> absl::Status {
+                                     batch.emplace_back(key);
+                                     return batch.size() < kBatch ? absl::OkStatus() : write();
+                                   }));
   return write();  // synced as above
 }
 
