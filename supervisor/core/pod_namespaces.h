@@ -41,8 +41,8 @@ void UnsharePodMounts(const std::string& directory);
 //   kInvalidArgument    a system control does not exist here, or does not take the value
 //   kResourceExhausted  no more namespaces
 absl::Status MakePodNamespaces(const std::string& directory, const PodNamespaces& wanted);
-// Whether the namespaces that are wanted are pinned there. They are gone where the directory's mounts
-// are: after a boot, and when a machine that is itself a container ends.
+// Whether the namespaces that are wanted are pinned there. They are gone where the mounts of the
+// directory are: after a boot, and when a machine that is itself a container ends.
 bool HasPodNamespaces(const std::string& directory, const PodNamespaces& wanted);
 // Idempotent; also for what was made in part.
 absl::Status RemovePodNamespaces(const std::string& directory);

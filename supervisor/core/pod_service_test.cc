@@ -224,8 +224,8 @@ TEST_F(PodServiceTest, ARestartKeepsPods) {
   EXPECT_FALSE(pods_->Get(context_, stopped)->ready);
 }
 
-// As on a machine that is a container itself: its processes and mounts end, and the kernel's boot is
-// the same.
+// As on a machine that is a container itself: its processes and mounts end, and the kernel's boot
+// is the same.
 TEST_F(PodServiceTest, APodThatHasLostItsNamespacesIsStopped) {
   if (geteuid() != 0) GTEST_SKIP() << "namespaces need root";
   v1::PodConfig config = Pod("web");

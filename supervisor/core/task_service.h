@@ -154,9 +154,9 @@ class TaskService {
   absl::StatusOr<int32_t> Create(const CallContext& context, const CreateTask& create);
   absl::StatusOr<int32_t> Start(const CallContext& context, const std::string& id,
                                 const std::string& exec_id);
-  // Registers (and with `start` starts) a further process. When it has run for `time_limit` its shim
-  // kills it with what it has started, whether this daemon runs or not. kAlreadyExists: exec id
-  // taken.
+  // Registers (and with `start` starts) a further process. When it has run for `time_limit` its
+  // shim kills it with what it has started, whether this daemon runs or not. kAlreadyExists: exec
+  // id taken.
   absl::StatusOr<int32_t> Exec(const CallContext& context, const std::string& id,
                                const std::string& exec_id, const std::string& process_json,
                                const shim::v1::Stdio& stdio, bool start,
