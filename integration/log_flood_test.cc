@@ -1,5 +1,5 @@
 // Logs under a flood: while the daemon is dead, while the log's disk is full and after it was
-// freed, and with a collector that goes away. The container is never held up for good, and each
+// freed, and with a collector that goes away. The container always goes on in the end, and each
 // line is either in the log or counted as missing.
 //
 // GANTRY_FLOOD_SECONDS (2) and GANTRY_FLOOD_MIB (50) a second say how much is printed: `./dev test
@@ -132,7 +132,7 @@ class LogFloodTest : public testing::Test {
     ASSERT_TRUE(absl::SimpleAtoi(bed_->Inspect("flood", "{{.State.Pid}}"), &pid_));
     id_ = bed_->Inspect("flood", "{{.Id}}");
   }
-  // It is never held up for good: it has printed everything and ended.
+  // It has gone on to its end: it has printed everything and ended.
   bool Ends() {
     return Eventually([&] { return kill(pid_, 0) != 0; }, kPatience);
   }

@@ -14,8 +14,8 @@
 //   images            ns / name                      Image            root unless gc.expire has passed; -> target content, labels
 //   containers        ns / id                        Container        root; -> (snapshotter, snapshot_key), labels
 //                     without its spec, which most readers do not want and which is most of it
-//   container_specs   ns / id                        Container        - (its spec alone; comes and goes with the container). The
-//                     two values one behind the other are the whole message
+//   container_specs   ns / id                        Container        - (its spec alone; comes and goes with it)
+//                     one behind the other the two values are the whole message
 //   container_states  ns / id                        ContainerState   - (comes and goes with the container)
 //   container_names   ns / name                      ContainerName    - (goes with the container)
 //   names_of          ns / id                        ContainerName    - (the same, looked up from the other side)
