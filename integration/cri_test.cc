@@ -1,6 +1,10 @@
 // Pods and their containers as the kubelet makes them, on a real daemon with real runtimes. What
 // Kubernetes' own suite says is looked at by integration/cri; here is what it does not look at:
 // the daemon's death, repeated calls, and what is left behind.
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdio>
 #include <string>
 #include <vector>
 
@@ -84,6 +88,36 @@ TEST_F(CriTest, ContainersOfAPodSeeEachOthersProcessesWhereItSharesThem) {
   ASSERT_TRUE(Exec(two, {"ps"}, 10, &answer).ok());
   EXPECT_THAT(answer.stdout(), HasSubstr("98762"));
   EXPECT_THAT(answer.stdout(), HasSubstr("--pod"));
+}
+
+TEST_F(CriTest, AReopenedLogIsThereWhenTheAnswerComes) {
+  std::string pod;
+  ASSERT_TRUE(Run(PodConfig("talks"), &pod).ok());
+  std::string id;
+  // Busy with output, so that a shim that answers first has much to do before the new file.
+  ASSERT_TRUE(
+      Create(pod, "main", "trap 'exit 0' TERM; while :; do echo line; done", wire::CONTAINER, &id)
+          .ok());
+  ASSERT_TRUE(Start(id).ok());
+  const std::string log = Status(id).log_path();
+  wire::ReopenContainerLogRequest request;
+  request.set_container_id(id);
+  wire::ReopenContainerLogResponse response;
+  for (int round = 0; round < 20; ++round) {
+    ASSERT_EQ(rename(log.c_str(), (log + ".old").c_str()), 0) << "round " << round;
+    const grpc::Status status =
+        Call(&wire::RuntimeService::Stub::ReopenContainerLog, request, &response);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    ASSERT_EQ(access(log.c_str(), F_OK), 0) << "round " << round;
+  }
+
+  // What cannot be opened is told.
+  ASSERT_EQ(rename(log.c_str(), (log + ".old").c_str()), 0);
+  ASSERT_EQ(mkdir(log.c_str(), 0755), 0);
+  const grpc::Status refused =
+      Call(&wire::RuntimeService::Stub::ReopenContainerLog, request, &response);
+  EXPECT_FALSE(refused.ok());
+  EXPECT_THAT(refused.error_message(), HasSubstr(log));
 }
 
 TEST_F(CriTest, ACommandIsKilledAtItsTimeoutAlsoWhenAChildHoldsItsOutput) {

@@ -112,7 +112,8 @@ class Container {
   absl::StatusOr<std::shared_ptr<ProcessIo>> Streams(const std::string& exec_id) const;
   absl::Status ResizePty(const std::string& exec_id, uint32_t width, uint32_t height);
   absl::Status CloseStdin(const std::string& exec_id);
-  absl::Status ReopenLog();
+  // Calls back once, like ProcessIo::ReopenLog(); at once when there is no process.
+  void ReopenLog(std::function<void(absl::Status)> done);
 
   // Forwards what the file beside the network namespace says now: the supervisor has written
   // another. On the event loop. A failure is logged.

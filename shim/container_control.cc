@@ -156,9 +156,13 @@ absl::Status Container::CloseStdin(const std::string& exec_id) {
   return absl::OkStatus();
 }
 
-absl::Status Container::ReopenLog() {
-  GANTRY_ASSIGN_OR_RETURN(const std::shared_ptr<ProcessIo> io, Streams(""));
-  return io->ReopenLog();
+void Container::ReopenLog(std::function<void(absl::Status)> done) {
+  const absl::StatusOr<std::shared_ptr<ProcessIo>> io = Streams("");
+  if (!io.ok()) {
+    done(io.status());
+    return;
+  }
+  (*io)->ReopenLog(std::move(done));
 }
 
 absl::StatusOr<v1::StatsResponse> Container::Stats() {

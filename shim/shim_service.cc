@@ -368,7 +368,8 @@ void ShimService::State::CloseStdin(
 }
 
 void ShimService::State::ReopenLog(UnaryCall<v1::ReopenLogRequest, v1::ReopenLogResponse>* call) {
-  call->Answer(container_->ReopenLog(), v1::ReopenLogResponse());
+  container_->ReopenLog(
+      [call](const absl::Status& status) { call->Answer(status, v1::ReopenLogResponse()); });
 }
 
 void ShimService::State::Shutdown(UnaryCall<v1::ShutdownRequest, v1::ShutdownResponse>* call) {

@@ -442,15 +442,17 @@ void ProcessIo::Close(absl::Status reason) {
   context_.loop->Post([self = shared_from_this(), reason] { self->CloseOnLoop(reason); });
 }
 
-absl::Status ProcessIo::ReopenLog() {
-  context_.loop->Post([self = shared_from_this()] {
-    if (self->log_ == nullptr) return;
-    self->ConnectCollector();
-    if (const absl::Status status = self->log_->Reopen(); !status.ok()) {
-      ShimLog(LogLevel::kWarning, absl::StrCat("reopen: ", status.message()));
+void ProcessIo::ReopenLog(std::function<void(absl::Status)> done) {
+  context_.loop->Post([self = shared_from_this(), done = std::move(done)] {
+    if (self->log_ == nullptr) {
+      done(absl::OkStatus());
+      return;
     }
+    self->ConnectCollector();
+    const absl::Status status = self->log_->Reopen();
+    if (!status.ok()) ShimLog(LogLevel::kWarning, absl::StrCat("reopen: ", status.message()));
+    done(status);
   });
-  return absl::OkStatus();
 }
 
 // --- On the loop
