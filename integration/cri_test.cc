@@ -4,13 +4,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -157,6 +163,63 @@ TEST_F(CriTest, APodWithoutANetworkLeavesNothing) {
   const grpc::Status status = Run(config, &pod);
   EXPECT_FALSE(status.ok());
   EXPECT_TRUE(Pods().empty());
+}
+
+TEST_F(CriTest, EveryEventSaysWhichPodItIsOf) {
+  grpc::ClientContext context;
+  const std::unique_ptr<grpc::ClientReader<wire::ContainerEventResponse>> stream =
+      runtime_->GetContainerEvents(&context, wire::GetEventsRequest());
+  absl::Mutex mu;
+  std::vector<wire::ContainerEventResponse> seen;  // guarded by mu
+  std::thread reader([&] {
+    wire::ContainerEventResponse event;
+    while (stream->Read(&event)) {
+      absl::MutexLock lock(&mu);
+      seen.push_back(event);
+    }
+  });
+  const absl::Cleanup end = [&] {
+    context.TryCancel();
+    reader.join();
+  };
+  const auto has = [&](const std::string& id, wire::ContainerEventType type) {
+    absl::MutexLock lock(&mu);
+    return std::any_of(seen.begin(), seen.end(), [&](const wire::ContainerEventResponse& event) {
+      return event.container_id() == id && event.container_event_type() == type;
+    });
+  };
+  // The first event says that the stream is there.
+  int pods = 0;
+  ASSERT_TRUE(Eventually([&] {
+    std::string early;
+    EXPECT_TRUE(Run(PodConfig(absl::StrCat("early-", ++pods)), &early).ok());
+    Remove(early);
+    absl::SleepFor(absl::Milliseconds(100));
+    absl::MutexLock lock(&mu);
+    return !seen.empty();
+  }));
+
+  std::string pod, id;
+  ASSERT_TRUE(Run(PodConfig("told"), &pod).ok());
+  ASSERT_TRUE(Create(pod, "main", "exec sleep 98767", wire::CONTAINER, &id).ok());
+  ASSERT_TRUE(Start(id).ok());
+  // It is in the namespace of pods, and of none of them.
+  std::vector<std::string> other =
+      bed_->CtlCommand({"run", "--rm", "--network", "none", kCriImage, "true"});
+  std::replace(other.begin(), other.end(), bed_->ns(), std::string("k8s.io"));
+  EXPECT_TRUE(Ok(RunProgram(other)));
+  Remove(pod);
+  ASSERT_TRUE(Eventually([&] { return has(pod, wire::CONTAINER_DELETED_EVENT); }));
+  for (const std::string& one : {pod, id}) {
+    for (const wire::ContainerEventType type :
+         {wire::CONTAINER_CREATED_EVENT, wire::CONTAINER_STARTED_EVENT,
+          wire::CONTAINER_STOPPED_EVENT, wire::CONTAINER_DELETED_EVENT}) {
+      EXPECT_TRUE(has(one, type)) << one << " " << wire::ContainerEventType_Name(type);
+    }
+  }
+  absl::MutexLock lock(&mu);
+  for (const wire::ContainerEventResponse& event : seen)
+    EXPECT_NE(event.pod_sandbox_status().metadata().uid(), "") << event.ShortDebugString();
 }
 
 }  // namespace

@@ -1,5 +1,8 @@
 #include <algorithm>
+#include <map>
+#include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -648,6 +651,21 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
     return out;
   }
 
+  // What a stream of events knows of pods: the end of one is told with its status, as the kubelet
+  // wants it, and core has forgotten it by then.
+  struct Known {
+    std::map<std::string, std::string> pod_of;            // by container
+    std::map<std::string, wire::PodSandboxStatus> pods;  // as each was last
+  };
+  Known KnownNow(const core::CallContext& in) {
+    Known known;
+    for (const core::Pod& pod : parts_.pods->List(in)) known.pods[pod.id] = ToSandboxStatus(pod);
+    const absl::StatusOr<std::vector<core::LoadedContainer>> all = parts_.pods->Containers(in);
+    if (!all.ok()) return known;
+    for (const core::LoadedContainer& one : *all) known.pod_of[one.id()] = one.record.sandbox();
+    return known;
+  }
+
   absl::Status SendEvents(Call& call, Sender<wire::ContainerEventResponse>& out) {
     const core::CallContext in = InNamespace(call);
     absl::Mutex mu;
@@ -662,6 +680,7 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
           more = true;
         });
     const absl::Cleanup close = [&events] { events->Close(); };
+    Known known = KnownNow(in);
     while (true) {
       GANTRY_RETURN_IF_ERROR(call.cancel().Check());
       {
@@ -670,16 +689,16 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
         more = false;
       }
       while (const core::EventPtr event = events->Pop()) {
-        std::optional<wire::ContainerEventResponse> answer = ToEvent(in, *event);
+        std::optional<wire::ContainerEventResponse> answer = ToEvent(in, *event, known);
         if (answer.has_value()) GANTRY_RETURN_IF_ERROR(out.Send(*std::move(answer)));
       }
       GANTRY_RETURN_IF_ERROR(events->status());
     }
   }
 
-  // Nothing for events that CRI does not have.
+  // Nothing for events that CRI does not have, or of containers that are of no pod.
   std::optional<wire::ContainerEventResponse> ToEvent(const core::CallContext& in,
-                                                      const core::Event& event) {
+                                                      const core::Event& event, Known& known) {
     const bool of_pod = event.kind == core::EventKind::kSandbox;
     wire::ContainerEventResponse out;
     if (event.action == core::action::kCreate && event.low_level == of_pod) {
@@ -693,23 +712,38 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
     } else {
       return std::nullopt;
     }
-    std::string pod_id = of_pod ? event.id : "";
-    if (!of_pod) {
-      const absl::StatusOr<core::LoadedContainer> loaded = parts_.pods->Container(in, event.id);
-      if (loaded.ok()) pod_id = loaded->record.sandbox();
-    }
+    const bool gone = out.container_event_type() == wire::CONTAINER_DELETED_EVENT;
+    const std::string pod_id = of_pod ? event.id : PodOf(in, event.id, known);
+    if (!of_pod && gone) known.pod_of.erase(event.id);
+    if (pod_id.empty()) return std::nullopt;
     out.set_container_id(event.id);
     out.set_created_at(absl::ToUnixNanos(event.at));
-    const absl::StatusOr<core::Pod> pod =
-        pod_id.empty() ? absl::NotFoundError("") : parts_.pods->Get(in, pod_id);
-    if (!pod.ok()) return out;
+    const absl::StatusOr<core::Pod> pod = parts_.pods->Get(in, pod_id);
+    if (!pod.ok()) {
+      const auto last = known.pods.find(pod_id);
+      if (last == known.pods.end()) return std::nullopt;  // not one of the kubelet's
+      *out.mutable_pod_sandbox_status() = last->second;
+      out.mutable_pod_sandbox_status()->set_state(wire::SANDBOX_NOTREADY);
+      if (of_pod && gone) known.pods.erase(last);
+      return out;
+    }
     *out.mutable_pod_sandbox_status() = ToSandboxStatus(*pod);
+    known.pods[pod_id] = out.pod_sandbox_status();
     absl::StatusOr<std::vector<core::LoadedContainer>> all =
         parts_.pods->WholeContainers(in, pod_id);
     if (!all.ok()) return out;
     for (core::LoadedContainer& loaded : *all)
       *out.add_containers_statuses() = ToStatus(WithTask(std::move(loaded)), &*pod);
     return out;
+  }
+
+  // "" for one that is of no pod, or came and went before it was looked at.
+  std::string PodOf(const core::CallContext& in, const std::string& container, Known& known) {
+    const auto found = known.pod_of.find(container);
+    if (found != known.pod_of.end()) return found->second;
+    const absl::StatusOr<core::LoadedContainer> loaded = parts_.pods->Container(in, container);
+    if (!loaded.ok()) return "";
+    return known.pod_of[container] = loaded->record.sandbox();
   }
 
   absl::StatusOr<std::vector<wire::Container>> Containers(const Call& call,
