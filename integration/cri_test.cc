@@ -137,6 +137,25 @@ TEST_F(CriTest, ACommandIsKilledAtItsTimeoutAlsoWhenAChildHoldsItsOutput) {
   EXPECT_EQ(late.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED) << late.error_message();
 }
 
+TEST_F(CriTest, ACommandWhoseCallerHasGoneIsKilled) {
+  std::string pod;
+  ASSERT_TRUE(Run(PodConfig("left"), &pod).ok());
+  std::string id;
+  ASSERT_TRUE(Create(pod, "main", "exec sleep 98768", wire::CONTAINER, &id).ok());
+  ASSERT_TRUE(Start(id).ok());
+  wire::ExecSyncRequest request;
+  request.set_container_id(id);
+  for (const char* word : {"sleep", "98769"}) request.add_cmd(word);
+  wire::ExecSyncResponse answer;
+  grpc::ClientContext impatient;
+  impatient.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(1));
+  EXPECT_EQ(runtime_->ExecSync(&impatient, request, &answer).error_code(),
+            grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_TRUE(Eventually([&] {
+    return Exec(id, {"ps"}, 10, &answer).ok() && !absl::StrContains(answer.stdout(), "98769");
+  })) << answer.stdout();
+}
+
 TEST_F(CriTest, AContainerThatCannotBeStartedHasEnded) {
   std::string pod;
   ASSERT_TRUE(Run(PodConfig("broken"), &pod).ok());

@@ -69,6 +69,19 @@ class ExecRunner::Run final : public runtime::AttachStream::Handler,
     });
   }
 
+  // After Begin().
+  void GiveUp() {
+    {
+      absl::MutexLock lock(&mu_);
+      if (finished_) return;
+      const bool over = result_.exit_code.has_value();
+      if (!over) result_.error = absl::CancelledError("the run was given up");
+      Finish();
+      if (over) return;
+    }
+    Kill();
+  }
+
   void Abandon() {
     absl::MutexLock lock(&mu_);
     if (!finished_) result_.error = absl::CancelledError("the run was given up");
@@ -142,7 +155,11 @@ class ExecRunner::Run final : public runtime::AttachStream::Handler,
       Finish();
       if (over) return;
     }
-    // Its end removes it. What it has started would go on without anybody who waits for it.
+    Kill();
+  }
+
+  // Its end removes it. What it has started would go on without anybody who waits for it.
+  void Kill() {
     const absl::Status killed =
         runner_.tasks_.Kill(context_, container_id_, exec_id_, SIGKILL, /*all=*/true);
     (void)killed;  // it ended by itself at the last moment, or goes with its container
@@ -179,9 +196,9 @@ class ExecRunner::Run final : public runtime::AttachStream::Handler,
   bool finished_ ABSL_GUARDED_BY(mu_) = false;
 };
 
-void ExecRunner::RunToEnd(const std::string& ns, const std::string& container,
-                          const v1::ExecConfig& config, const Limits& limits,
-                          std::function<void(RunResult)> done) {
+std::function<void()> ExecRunner::RunToEnd(const std::string& ns, const std::string& container,
+                                           const v1::ExecConfig& config, const Limits& limits,
+                                           std::function<void(RunResult)> done) {
   auto run = std::make_shared<Run>(*this, limits, std::move(done));
   {
     absl::MutexLock lock(&mu_);
@@ -190,6 +207,9 @@ void ExecRunner::RunToEnd(const std::string& ns, const std::string& container,
     if (stopping_) run->Abandon();
   }
   run->Begin(ns, container, config);
+  return [weak = std::weak_ptr<Run>(run)] {
+    if (const std::shared_ptr<Run> one = weak.lock()) one->GiveUp();
+  };
 }
 
 void ExecRunner::Stop() {

@@ -1,5 +1,5 @@
 // Runs a command in a container to its end, within a time, and hands back its output: health
-// checks, later CRI's ExecSync.
+// checks and CRI's ExecSync.
 //
 // Stop() before destruction; the executor must be idle by then. Thread-safe.
 #ifndef GANTRY_SUPERVISOR_CORE_EXEC_RUNNER_H_
@@ -58,8 +58,11 @@ class ExecRunner {
   // Of `config` the attach flags are ignored: stdout and stderr are attached. Blocks for as long as
   // a process takes to start. Calls `done` once, on any thread, at the timeout at the latest, also
   // when a child of the process keeps the streams open.
-  void RunToEnd(const std::string& ns, const std::string& container, const v1::ExecConfig& config,
-                const Limits& limits, std::function<void(RunResult)> done);
+  // Returns what gives the run up: kills the process, and `done` gets kCancelled as its error.
+  // Without effect once the run is over. Blocks for as long as a signal takes.
+  std::function<void()> RunToEnd(const std::string& ns, const std::string& container,
+                                 const v1::ExecConfig& config, const Limits& limits,
+                                 std::function<void(RunResult)> done);
   // Ends the runs under way, and later ones at once, with kCancelled as their error.
   void Stop();
 

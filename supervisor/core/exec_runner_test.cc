@@ -2,6 +2,7 @@
 #include "supervisor/core/exec_runner.h"
 
 #include <algorithm>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -42,7 +43,7 @@ class ExecRunnerTest : public ContainerFixture, public ExitObserver {
   void Run(const ExecRunner::Limits& limits = {}) {
     v1::ExecConfig config;
     config.add_command("true");
-    runner_->RunToEnd(kNs, "web", config, limits, [this](RunResult result) {
+    give_up_ = runner_->RunToEnd(kNs, "web", config, limits, [this](RunResult result) {
       absl::MutexLock lock(&mu_);
       EXPECT_FALSE(result_.has_value()) << "two results of one run";
       result_ = std::move(result);
@@ -79,6 +80,7 @@ class ExecRunnerTest : public ContainerFixture, public ExitObserver {
   absl::Mutex mu_;
   std::optional<RunResult> result_ ABSL_GUARDED_BY(mu_);
   std::string id_;
+  std::function<void()> give_up_;  // of the last run
   std::unique_ptr<ExecService> execs_;
   std::unique_ptr<ExecRunner> runner_;
 };
@@ -117,6 +119,19 @@ TEST_F(ExecRunnerTest, WhatTakesTooLongIsKilled) {
   EXPECT_FALSE(result.exit_code.has_value());
   EXPECT_TRUE(Shim(id_).AwaitCalls("Kill"));
   EXPECT_TRUE(Eventually([this] { return Execs().empty(); }));  // and removed
+}
+
+TEST_F(ExecRunnerTest, WhatIsGivenUpIsKilled) {
+  Run();
+  ExecId();
+  give_up_();
+  const RunResult result = Result();
+  EXPECT_TRUE(absl::IsCancelled(result.error)) << result.error;
+  EXPECT_FALSE(result.timed_out);
+  EXPECT_FALSE(result.exit_code.has_value());
+  EXPECT_TRUE(Shim(id_).AwaitCalls("Kill"));
+  EXPECT_TRUE(Eventually([this] { return Execs().empty(); }));
+  give_up_();  // it is over
 }
 
 TEST_F(ExecRunnerTest, AChildThatKeepsTheStreamsOpenDelaysTheResultByTheDrainOnly) {

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -45,12 +46,19 @@ constexpr size_t kShare = 512;
 constexpr size_t kMaxProfileBytes = 4 << 20;
 constexpr size_t kExecOutputBytes = 16 << 20;  // of each stream
 constexpr size_t kItemsPerMessage = 100;
-// A stream of events looks this often whether its client has gone.
+// A stream of events, and a call that waits for a command, look this often whether the client has
+// gone.
 constexpr absl::Duration kLook = absl::Milliseconds(250);
 
 constexpr char kRuntimeName[] = "gantry";
 constexpr char kKubeletVersion[] = "0.1.0";
 constexpr char kApiVersion[] = "v1";
+
+// How a command ended, for a caller that may leave before.
+struct Awaited {
+  core::RunResult result;
+  absl::Notification over;
+};
 
 core::CallContext InNamespace(const Call& call) {
   core::CallContext context = call.context();
@@ -447,14 +455,21 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
       core::ExecRunner::Limits limits;
       limits.output_bytes = 2 * kExecOutputBytes;
       if (request->timeout() > 0) limits.timeout = absl::Seconds(request->timeout());
-      core::RunResult result;
-      absl::Notification over;
-      parts_.exec_runner->RunToEnd(in.ns, now.loaded.id(), config, limits,
-                                   [&](core::RunResult done) {
-                                     result = std::move(done);
-                                     over.Notify();
-                                   });
-      over.WaitForNotification();
+      const auto awaited = std::make_shared<Awaited>();
+      const std::function<void()> give_up =
+          parts_.exec_runner->RunToEnd(in.ns, now.loaded.id(), config, limits,
+                                       [awaited](core::RunResult done) {
+                                         awaited->result = std::move(done);
+                                         awaited->over.Notify();
+                                       });
+      // A command without a time limit would keep this thread for as long as it runs.
+      while (!awaited->over.WaitForNotificationWithTimeout(kLook)) {
+        const absl::Status wanted = call.cancel().Check();
+        if (wanted.ok()) continue;
+        give_up();
+        return wanted;
+      }
+      core::RunResult& result = awaited->result;
       if (result.timed_out) {
         return absl::DeadlineExceededError(absl::StrCat(
             "exec in container ", now.loaded.id().substr(0, 12), ": the command was killed after ",
