@@ -73,8 +73,8 @@ def make_images():
         if applet != "busybox":
             base["bin/" + applet] = ("link", "bin/busybox", 0o755)
     programs = open(stand_ins, "rb").read()
-    for name in ("pgrep", "ipcs"):
-        base["usr/bin/" + name] = file(programs, 0o755)
+    for name in ("bin/sh", "usr/bin/pgrep", "usr/bin/ipcs"):
+        base[name] = file(programs, 0o755)
     base["etc/passwd"] = file("root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33:www-data:/var/www:/bin/false\n"
                               "nobody:x:65534:65534:nobody:/home:/bin/false\n")
     base["etc/group"] = file("root:x:0:\nwww-data:x:33:\nusers:x:100:\nnogroup:x:65534:\n")
