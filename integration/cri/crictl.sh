@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every verb of crictl, once, in the order of a pod's life: crictl.sh CRICTL FLAG...; one of the flags is
+# Every verb of crictl in the order of a pod's life: crictl.sh CRICTL FLAG...; one of the flags is
 # --config FILE, a file that it may change. The last line has the counts.
 set -uo pipefail
 
@@ -129,6 +129,22 @@ if grep -q "$short" "$work/events"; then passed=$((passed + 1)); else
   echo "FAILED crictl events: $(head -3 "$work/events")"
 fi
 verb ps Exited ps -a --state Exited
+
+# Checkpoint: an archive with CRIU's images, or the reason why there is none.
+timeout 60 "${crictl[@]}" checkpoint --export "$work/checkpoint.tar" "$box" > "$work/out" 2>&1
+if tar -tf "$work/checkpoint.tar" 2> "$work/err" | grep -q '^checkpoint/pstree' || grep -qi criu "$work/out"; then
+  passed=$((passed + 1))
+else
+  failed=$((failed + 1))
+  echo "FAILED crictl checkpoint: $(cat "$work/out")"
+fi
+
+# Run: a pod and its container in one.
+sed 's/verbs/both/g' "$work/pod.json" > "$work/both.json"
+verb run '^[0-9a-f]*$' run --no-pull "$work/box.json" "$work/both.json"
+verb ps "$(id_of | cut -c 1-13)" ps
+verb pods both pods --name both
+verb rmp "" rmp -f "$(timeout 60 "${crictl[@]}" pods -q --name both)"
 verb update-runtime-config "" update-runtime-config --pod-cidr 10.88.0.0/16
 verb completion crictl completion
 verb stop "" stop -t 1 "$box"
