@@ -22,6 +22,7 @@
 
 #include "base/file.h"
 #include "integration/cri_bed.h"
+#include "supervisor/distribution/fake_registry.h"
 
 namespace gantry::integration {
 namespace {
@@ -182,6 +183,51 @@ TEST_F(CriTest, APodWithoutANetworkLeavesNothing) {
   const grpc::Status status = Run(config, &pod);
   EXPECT_FALSE(status.ok());
   EXPECT_TRUE(Pods().empty());
+}
+
+// Doors have namespaces of their own, and layers have none.
+TEST_F(CriTest, AnImageIsFetchedAndUnpackedOnceForAllDoors) {
+  distribution::FakeRegistry registry;
+  const auto name_of = [&registry](const std::string& image) {
+    return absl::StrCat(registry.host(), "/", image, ":v1");
+  };
+  const auto by_ctl = [&](const std::string& image) {
+    EXPECT_TRUE(Ok(bed_->Ctl({"pull", "-q", name_of(image)}))) << image;
+  };
+  const auto by_pods = [&](const std::string& image) {
+    wire::PullImageRequest request;
+    request.mutable_image()->set_image(name_of(image));
+    wire::PullImageResponse response;
+    grpc::ClientContext context;
+    const grpc::Status status = images_->PullImage(&context, request, &response);
+    EXPECT_TRUE(status.ok()) << image << ": " << status.error_message();
+    wire::ImageStatusRequest look;
+    look.mutable_image()->set_image(name_of(image));
+    wire::ImageStatusResponse shown;
+    grpc::ClientContext again;
+    EXPECT_TRUE(images_->ImageStatus(&again, look, &shown).ok());
+    EXPECT_EQ(shown.image().id(), response.image_ref()) << image;
+  };
+  const auto layers = [&] {
+    return ListDirectory(bed_->root() + "/snapshots/overlayfs/snapshots").value();
+  };
+  for (const std::string& image : {std::string("ctl-first"), std::string("pods-first")}) {
+    const std::string directory = absl::StrCat(bed_->scratch(), "/", image);
+    ASSERT_TRUE(MakeDirectories(directory).ok());
+    ASSERT_TRUE(WriteFile(directory + "/content", image + std::string(1 << 20, 'x')).ok());
+    ASSERT_TRUE(Ok(RunProgram({"tar", "-C", directory, "-cf", directory + ".tar", "."})));
+    registry.AddImage(image, "v1", {ReadFile(directory + ".tar", 4 << 20).value()});
+
+    const size_t before = layers().size();
+    image == "ctl-first" ? by_ctl(image) : by_pods(image);
+    const std::vector<std::string> unpacked = layers();
+    EXPECT_EQ(unpacked.size(), before + 1) << image;
+    const int64_t sent = registry.blob_bytes_sent();
+    EXPECT_GT(sent, 1 << 20) << image;
+    image == "ctl-first" ? by_pods(image) : by_ctl(image);
+    EXPECT_EQ(layers(), unpacked) << image;
+    EXPECT_EQ(registry.blob_bytes_sent(), sent) << image;
+  }
 }
 
 TEST_F(CriTest, EveryEventSaysWhichPodItIsOf) {
