@@ -16,6 +16,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include <nlohmann/json.hpp>
@@ -219,6 +220,56 @@ std::string HttpGet(int port, const std::string& path, bool upgrade) {
   setsockopt(socket.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
   const ssize_t got = recv(socket.get(), answer, sizeof answer - 1, 0);
   return got > 0 ? std::string(answer).substr(0, std::string(answer).find('\r')) : "nothing";
+}
+
+// T16
+TEST_F(CriAttackTest, StreamsThatAreGivenUpDoNotPileUp) {
+  const std::string id = Running([](wire::ContainerConfig& config) { config.set_stdin(true); });
+  const auto files = [&] {
+    return OpenFilesOfTheDaemon() +
+           ListDirectory(absl::StrCat("/proc/", bed_->ShimPid(id, "k8s.io"), "/fd")).value().size();
+  };
+  const auto threads = [&] {
+    return ListDirectory(absl::StrCat("/proc/", bed_->daemon_pid(), "/task")).value().size();
+  };
+  const auto give_up = [&](const std::string& url) {
+    const std::string rest = url.substr(strlen("http://127.0.0.1:"));
+    int port = 0;
+    ASSERT_TRUE(absl::SimpleAtoi(rest.substr(0, rest.find('/')), &port)) << url;
+    EXPECT_THAT(HttpGet(port, rest.substr(rest.find('/')), true), HasSubstr(" 101"));
+  };
+  size_t files_before = 0;
+  size_t threads_before = 0;
+  for (int i = 0; i < 300; ++i) {
+    // What the first ones have started stays.
+    if (i == 20) {
+      absl::SleepFor(absl::Seconds(1));
+      files_before = files();
+      threads_before = threads();
+    }
+    wire::AttachRequest attach;
+    attach.set_container_id(id);
+    attach.set_stdin(true);
+    attach.set_stdout(true);
+    wire::AttachResponse attached;
+    ASSERT_TRUE(Call(&wire::RuntimeService::Stub::Attach, attach, &attached).ok());
+    give_up(attached.url());
+    if (i % 4 != 0) continue;
+    wire::ExecRequest exec;
+    exec.set_container_id(id);
+    exec.add_cmd("cat");
+    exec.set_stdin(true);
+    exec.set_stdout(true);
+    wire::ExecResponse started;
+    ASSERT_TRUE(Call(&wire::RuntimeService::Stub::Exec, exec, &started).ok());
+    give_up(started.url());
+  }
+  EXPECT_TRUE(Eventually([&] { return files() <= files_before + 10; }))
+      << files() << " after " << files_before;
+  EXPECT_TRUE(Eventually([&] { return threads() <= threads_before + 10; }))
+      << threads() << " after " << threads_before;
+  // Nobody's command is left.
+  EXPECT_EQ(Output(id, "ps | grep -c '[ ]cat$'"), "0\n");
 }
 
 // R20
