@@ -1,4 +1,5 @@
 // Metrics of pods: what the kubelet's own collector would read from the same files.
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -63,6 +64,15 @@ Values ByDevice(const ContainerSample& sample, Get get) {
     }                                                                                       \
   }
 
+// Missing where the kernel does not tell it.
+#define GANTRY_PRESSURE_ROW(name, help, resource, wait)                                      \
+  {                                                                                          \
+    name, help, wire::COUNTER, "", [](const ContainerSample& s) -> Values {                  \
+      const std::optional<core::Pressure>& pressure = s.pressures.resource;                  \
+      return pressure.has_value() ? One(pressure->wait.total_nanos / kNanos) : Values();     \
+    }                                                                                        \
+  }
+
 const Row kRows[] = {
     GANTRY_DISK_ROW("container_blkio_device_usage_total", "Bytes moved to and from a device",
                     io.read_bytes() + io.write_bytes()),
@@ -93,6 +103,23 @@ const Row kRows[] = {
                static_cast<uint64_t>(Disk(s).bytes)),
     GANTRY_DISK_ROW("container_fs_writes_bytes_total", "Bytes written", io.write_bytes()),
     GANTRY_DISK_ROW("container_fs_writes_total", "Writes", io.write_ops()),
+    {"container_hugetlb_max_usage_bytes", "Most huge pages so far, by their size", wire::GAUGE,
+     "pagesize",
+     [](const ContainerSample& s) -> Values {
+       Values out;
+       // What version 2 has by that name is the limit.
+       if (Stats(s).cgroup_v2()) return out;
+       for (const auto& one : Stats(s).hugetlb())
+         out.emplace_back(one.page_size(), one.max_bytes());
+       return out;
+     }},
+    {"container_hugetlb_usage_bytes", "Huge pages, by their size", wire::GAUGE, "pagesize",
+     [](const ContainerSample& s) -> Values {
+       Values out;
+       for (const auto& one : Stats(s).hugetlb())
+         out.emplace_back(one.page_size(), one.usage_bytes());
+       return out;
+     }},
     GANTRY_ROW("container_last_seen", "When these numbers were read", wire::GAUGE,
                static_cast<uint64_t>(absl::ToUnixSeconds(absl::Now()))),
     GANTRY_ROW("container_memory_cache", "Page cache", wire::GAUGE,
@@ -119,15 +146,35 @@ const Row kRows[] = {
                wire::GAUGE, ToStats(s).memory().working_set_bytes().value()),
     GANTRY_ROW("container_oom_events_total", "Processes killed for lack of memory", wire::COUNTER,
                Stats(s).oom_kills()),
+    GANTRY_PRESSURE_ROW("container_pressure_cpu_stalled_seconds_total",
+                        "Time in which all processes waited for a CPU", cpu, full),
+    GANTRY_PRESSURE_ROW("container_pressure_cpu_waiting_seconds_total",
+                        "Time in which some process waited for a CPU", cpu, some),
+    GANTRY_PRESSURE_ROW("container_pressure_io_stalled_seconds_total",
+                        "Time in which all processes waited for a disk", io, full),
+    GANTRY_PRESSURE_ROW("container_pressure_io_waiting_seconds_total",
+                        "Time in which some process waited for a disk", io, some),
+    GANTRY_PRESSURE_ROW("container_pressure_memory_stalled_seconds_total",
+                        "Time in which all processes waited for memory", memory, full),
+    GANTRY_PRESSURE_ROW("container_pressure_memory_waiting_seconds_total",
+                        "Time in which some process waited for memory", memory, some),
     GANTRY_ROW("container_processes", "Processes", wire::GAUGE, Processes(s).processes),
     GANTRY_ROW("container_sockets", "Open sockets", wire::GAUGE, Processes(s).sockets),
     GANTRY_ROW("container_spec_cpu_period", "Period of the CPU limit in microseconds", wire::GAUGE,
                Resources(s).cpu_period() > 0 ? static_cast<uint64_t>(Resources(s).cpu_period())
                                              : kCpuPeriod),
+    {"container_spec_cpu_quota", "CPU time in a period, in microseconds; missing: no limit",
+     wire::GAUGE, "",
+     [](const ContainerSample& s) -> Values {
+       const int64_t quota = Resources(s).cpu_quota();
+       return quota > 0 ? One(static_cast<uint64_t>(quota)) : Values();
+     }},
     GANTRY_ROW("container_spec_cpu_shares", "CPU shares", wire::GAUGE,
                static_cast<uint64_t>(Resources(s).cpu_shares())),
     GANTRY_ROW("container_spec_memory_limit_bytes", "Memory limit; 0: none", wire::GAUGE,
                static_cast<uint64_t>(Resources(s).memory_limit_in_bytes())),
+    GANTRY_ROW("container_spec_memory_reservation_limit_bytes",
+               "Memory that is kept for it; CRI has no word for it: 0", wire::GAUGE, 0),
     GANTRY_ROW("container_spec_memory_swap_limit_bytes", "Limit of memory and swap; 0: none",
                wire::GAUGE, Limit(Stats(s).swap_limit_bytes())),
     GANTRY_ROW("container_start_time_seconds", "When it was started", wire::GAUGE,
@@ -143,6 +190,7 @@ const Row kRows[] = {
 
 #undef GANTRY_ROW
 #undef GANTRY_DISK_ROW
+#undef GANTRY_PRESSURE_ROW
 
 // Of the pod.
 struct NetworkRow {

@@ -365,7 +365,7 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
       const core::CallContext in = InNamespace(call);
       GANTRY_ASSIGN_OR_RETURN(const core::Pod pod, parts_.pods->Get(in, request->pod_sandbox_id()));
       GANTRY_ASSIGN_OR_RETURN(const std::vector<ContainerSample> samples, SamplesOf(in, pod));
-      *response->mutable_stats() = ToPodStats(pod, samples);
+      *response->mutable_stats() = ToPodStats(pod, samples, sampler_.Sample(pod));
       return absl::OkStatus();
     });
   }
@@ -650,7 +650,7 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
       if (!pod.ready || !absl::StartsWith(pod.id, filter.id())) continue;
       if (!LabelsFit(pod.config->labels(), filter.label_selector())) continue;
       GANTRY_ASSIGN_OR_RETURN(const std::vector<ContainerSample> samples, SamplesOf(in, pod));
-      out.push_back(ToPodStats(pod, samples));
+      out.push_back(ToPodStats(pod, samples, sampler_.Sample(pod)));
     }
     return out;
   }

@@ -3,7 +3,9 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 
+#include "supervisor/core/cgroup_use.h"
 #include "supervisor/core/pod_service.h"
 #include "supervisor/core/task_service.h"
 
@@ -16,19 +18,18 @@ constexpr int64_t kShortestNanos = 100 * 1000 * 1000;
 
 }  // namespace
 
-std::optional<uint64_t> Sampler::Rate(const std::string& id, const shim::v1::StatsResponse& stats) {
-  const int64_t at = ReadAtNanos(stats);
+std::optional<uint64_t> Sampler::Rate(const std::string& id, int64_t at, uint64_t cpu_nanos) {
   absl::MutexLock lock(&mu_);
   if (looks_.size() >= kMostLooks) looks_.clear();
   Look& look = looks_[id];
   const int64_t passed = at - look.at_nanos;
   if (look.at_nanos != 0 && passed < kShortestNanos) return look.nano_cores;
-  if (look.at_nanos != 0 && stats.cpu_usage_nanos() >= look.cpu_nanos) {
-    const double used = static_cast<double>(stats.cpu_usage_nanos() - look.cpu_nanos);
+  if (look.at_nanos != 0 && cpu_nanos >= look.cpu_nanos) {
+    const double used = static_cast<double>(cpu_nanos - look.cpu_nanos);
     look.nano_cores = static_cast<uint64_t>(used * 1e9 / static_cast<double>(passed));
   }
   look.at_nanos = at;
-  look.cpu_nanos = stats.cpu_usage_nanos();
+  look.cpu_nanos = cpu_nanos;
   return look.nano_cores;
 }
 
@@ -43,7 +44,9 @@ std::vector<ContainerSample> Sampler::Sample(const core::CallContext& context,
     sample.container = std::move(containers[i]);
     sample.disk_path = parts_.root_directory;
     if (stats[i].ok()) {
-      sample.nano_cores = Rate(ids[i], *stats[i]);
+      sample.nano_cores = Rate(ids[i], ReadAtNanos(*stats[i]), stats[i]->cpu_usage_nanos());
+      const std::optional<core::Process>& task = sample.container.task;
+      if (task.has_value() && task->pid > 0) sample.pressures = core::ReadPressures(task->pid);
       sample.stats = *std::move(stats[i]);
     }
     const absl::StatusOr<core::DiskUse> disk =
@@ -51,6 +54,17 @@ std::vector<ContainerSample> Sampler::Sample(const core::CallContext& context,
     if (disk.ok()) sample.disk = *disk;
   }
   return out;
+}
+
+std::optional<PodSample> Sampler::Sample(const core::Pod& pod) {
+  if (pod.config->cgroup_parent().empty()) return std::nullopt;
+  std::optional<core::CgroupUse> use = core::ReadCgroupUse(pod.config->cgroup_parent());
+  if (!use.has_value()) return std::nullopt;
+  PodSample sample;
+  if (use->cpu_nanos.has_value())
+    sample.nano_cores = Rate(pod.id, absl::ToUnixNanos(use->at), *use->cpu_nanos);
+  sample.use = *std::move(use);
+  return sample;
 }
 
 void Sampler::CountProcesses(const core::CallContext& context,

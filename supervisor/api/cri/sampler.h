@@ -26,6 +26,8 @@ class Sampler {
   // A container whose shim does not answer is there without numbers.
   std::vector<ContainerSample> Sample(const core::CallContext& context,
                                       std::vector<ContainerNow> containers);
+  // Of the pod's own control group; nothing if its client names none.
+  std::optional<PodSample> Sample(const core::Pod& pod);
   // Fills in `processes`, which takes a walk through /proc.
   void CountProcesses(const core::CallContext& context, std::vector<ContainerSample>& samples);
 
@@ -35,11 +37,12 @@ class Sampler {
     uint64_t cpu_nanos = 0;
     std::optional<uint64_t> nano_cores;
   };
-  std::optional<uint64_t> Rate(const std::string& id, const shim::v1::StatsResponse& stats);
+  // Of CPU time `cpu_nanos` at the time `at_nanos`.
+  std::optional<uint64_t> Rate(const std::string& id, int64_t at_nanos, uint64_t cpu_nanos);
 
   const CriParts parts_;
   absl::Mutex mu_;
-  std::map<std::string, Look> looks_ ABSL_GUARDED_BY(mu_);  // by container
+  std::map<std::string, Look> looks_ ABSL_GUARDED_BY(mu_);  // by container or pod
 };
 
 }  // namespace gantry::api::cri

@@ -34,6 +34,68 @@ void FillMemory(const shim::v1::StatsResponse& stats, wire::MemoryUsage& out) {
   out.mutable_major_page_faults()->set_value(Counter(stats, "pgmajfault", "total_pgmajfault"));
 }
 
+void FillWait(const core::Pressure::Wait& in, wire::PsiData& out) {
+  out.set_total(in.total_nanos);
+  out.set_avg10(in.share_10);
+  out.set_avg60(in.share_60);
+  out.set_avg300(in.share_300);
+}
+
+wire::PsiStats ToPsi(const core::Pressure& in) {
+  wire::PsiStats out;
+  FillWait(in.some, *out.mutable_some());
+  FillWait(in.full, *out.mutable_full());
+  return out;
+}
+
+// Of what the kernel tells, into the statistics of a container or a pod.
+template <class Stats>
+void FillPressures(const core::Pressures& in, int64_t at, Stats& out) {
+  if (in.cpu.has_value()) *out.mutable_cpu()->mutable_psi() = ToPsi(*in.cpu);
+  if (in.memory.has_value()) *out.mutable_memory()->mutable_psi() = ToPsi(*in.memory);
+  if (!in.io.has_value()) return;
+  out.mutable_io()->set_timestamp(at);
+  *out.mutable_io()->mutable_psi() = ToPsi(*in.io);
+}
+
+// A pod's own group, with all that was ever in it.
+void FillOwn(const PodSample& own, wire::LinuxPodSandboxStats& out) {
+  const core::CgroupUse& use = own.use;
+  const int64_t at = absl::ToUnixNanos(use.at);
+  const auto counter = [&use](const char* v2, const char* v1) {
+    const auto found = use.memory_stat.find(use.v2 ? v2 : v1);
+    return found == use.memory_stat.end() ? 0 : found->second;
+  };
+  if (use.cpu_nanos.has_value()) {
+    wire::CpuUsage& cpu = *out.mutable_cpu();
+    cpu.Clear();
+    cpu.set_timestamp(at);
+    cpu.mutable_usage_core_nano_seconds()->set_value(*use.cpu_nanos);
+    if (own.nano_cores.has_value()) cpu.mutable_usage_nano_cores()->set_value(*own.nano_cores);
+  }
+  if (use.memory_bytes.has_value()) {
+    wire::MemoryUsage& memory = *out.mutable_memory();
+    memory.Clear();
+    memory.set_timestamp(at);
+    const uint64_t usage = *use.memory_bytes;
+    const uint64_t working_set =
+        usage - std::min(usage, counter("inactive_file", "total_inactive_file"));
+    const uint64_t limit = use.memory_limit_bytes;
+    memory.mutable_usage_bytes()->set_value(usage);
+    memory.mutable_working_set_bytes()->set_value(working_set);
+    memory.mutable_available_bytes()->set_value(
+        limit > kNoLimit ? 0 : limit - std::min(limit, working_set));
+    memory.mutable_rss_bytes()->set_value(counter("anon", "total_rss"));
+    memory.mutable_page_faults()->set_value(counter("pgfault", "total_pgfault"));
+    memory.mutable_major_page_faults()->set_value(counter("pgmajfault", "total_pgmajfault"));
+  }
+  if (use.tasks.has_value()) {
+    out.mutable_process()->set_timestamp(at);
+    out.mutable_process()->mutable_process_count()->set_value(*use.tasks);
+  }
+  FillPressures(use.pressures, at, out);
+}
+
 void Add(const wire::UInt64Value& from, wire::UInt64Value* to) {
   to->set_value(to->value() + from.value());
 }
@@ -72,6 +134,7 @@ wire::ContainerStats ToStats(const ContainerSample& sample) {
     const uint64_t limit = stats.swap_limit_bytes();
     swap.mutable_swap_available_bytes()->set_value(
         limit > kNoLimit ? 0 : limit - std::min(limit, stats.swap_usage_bytes()));
+    FillPressures(sample.pressures, ReadAtNanos(stats), out);
   }
   if (sample.disk.has_value()) {
     wire::FilesystemUsage& layer = *out.mutable_writable_layer();
@@ -84,7 +147,8 @@ wire::ContainerStats ToStats(const ContainerSample& sample) {
 }
 
 wire::PodSandboxStats ToPodStats(const core::Pod& pod,
-                                 const std::vector<ContainerSample>& samples) {
+                                 const std::vector<ContainerSample>& samples,
+                                 const std::optional<PodSample>& own) {
   wire::PodSandboxStats out;
   const wire::PodSandboxStatus status = ToSandboxStatus(pod);
   wire::PodSandboxAttributes& attributes = *out.mutable_attributes();
@@ -130,6 +194,7 @@ wire::PodSandboxStats ToPodStats(const core::Pod& pod,
     }
   }
   sums.mutable_process()->mutable_process_count()->set_value(processes);
+  if (own.has_value()) FillOwn(*own, sums);
   return out;
 }
 

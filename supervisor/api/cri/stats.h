@@ -11,6 +11,7 @@
 #include "proto/cri/v1/stats.pb.h"
 #include "proto/shim/v1/shim.pb.h"
 #include "supervisor/api/cri/translate.h"
+#include "supervisor/core/cgroup_use.h"
 #include "supervisor/core/pod_service.h"
 
 namespace gantry::api::cri {
@@ -22,14 +23,23 @@ struct ContainerSample {
   std::optional<uint64_t> nano_cores;  // since an earlier look
   std::optional<core::DiskUse> disk;
   std::optional<core::ProcessUse> processes;
+  core::Pressures pressures;
   std::string disk_path;  // where the container's files are
+};
+
+// One look at the control group that a pod's containers are in.
+struct PodSample {
+  core::CgroupUse use;
+  std::optional<uint64_t> nano_cores;  // since an earlier look
 };
 
 int64_t ReadAtNanos(const shim::v1::StatsResponse& stats);
 
 wire::ContainerStats ToStats(const ContainerSample& sample);
-// The pod's own numbers are the sums of its containers'.
-wire::PodSandboxStats ToPodStats(const core::Pod& pod, const std::vector<ContainerSample>& samples);
+// Without `own`, of a pod whose client names no group for it, its numbers are the sums of its
+// containers'.
+wire::PodSandboxStats ToPodStats(const core::Pod& pod, const std::vector<ContainerSample>& samples,
+                                 const std::optional<PodSample>& own);
 
 // What ToMetrics() answers with; the label keys are in the order of its label values.
 std::vector<wire::MetricDescriptor> MetricDescriptors();

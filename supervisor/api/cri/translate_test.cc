@@ -197,6 +197,48 @@ TEST(TranslateTest, ARunningContainerHasNoEnd) {
   EXPECT_EQ(status.reason(), "");
 }
 
+TEST(TranslateTest, APodUsesWhatItsGroupUsesAndElseWhatItsContainersUse) {
+  core::Pod pod;
+  pod.id = "p1";
+  pod.config = std::make_shared<gantry::v1::PodConfig>();
+  pod.extension = std::make_shared<std::string>();
+  ContainerSample sample;
+  sample.container = Ended(0, false, "");
+  sample.stats.emplace();
+  sample.stats->set_cpu_usage_nanos(5);
+  sample.stats->set_memory_usage_bytes(100);
+  wire::LinuxPodSandboxStats stats = ToPodStats(pod, {sample, sample}, std::nullopt).linux();
+  EXPECT_EQ(stats.cpu().usage_core_nano_seconds().value(), 10u);
+  EXPECT_EQ(stats.memory().usage_bytes().value(), 200u);
+  EXPECT_FALSE(stats.has_io());
+
+  // With a container that has ended, and what the kernel says of waiting.
+  PodSample own;
+  own.nano_cores = 7;
+  own.use.at = absl::FromUnixSeconds(9);
+  own.use.v2 = true;
+  own.use.cpu_nanos = 30;
+  own.use.memory_bytes = 300;
+  own.use.memory_limit_bytes = 1000;
+  own.use.memory_stat = {{"anon", 150}, {"inactive_file", 60}};
+  own.use.tasks = 4;
+  own.use.pressures.io.emplace();
+  own.use.pressures.io->some.total_nanos = 11;
+  own.use.pressures.io->full.share_10 = 0.5;
+  stats = ToPodStats(pod, {sample, sample}, own).linux();
+  EXPECT_EQ(stats.cpu().usage_core_nano_seconds().value(), 30u);
+  EXPECT_EQ(stats.cpu().usage_nano_cores().value(), 7u);
+  EXPECT_EQ(stats.cpu().timestamp(), 9000000000);
+  EXPECT_EQ(stats.memory().working_set_bytes().value(), 240u);
+  EXPECT_EQ(stats.memory().available_bytes().value(), 760u);
+  EXPECT_EQ(stats.memory().rss_bytes().value(), 150u);
+  EXPECT_EQ(stats.process().process_count().value(), 4u);
+  EXPECT_EQ(stats.io().psi().some().total(), 11u);
+  EXPECT_EQ(stats.io().psi().full().avg10(), 0.5);
+  EXPECT_FALSE(stats.cpu().has_psi());
+  EXPECT_EQ(stats.containers_size(), 2);
+}
+
 TEST(TranslateTest, EachMetricHasTheLabelsThatItsDescriptorNames) {
   std::map<std::string, int> keys;
   for (const wire::MetricDescriptor& one : MetricDescriptors()) {
@@ -212,6 +254,8 @@ TEST(TranslateTest, EachMetricHasTheLabelsThatItsDescriptorNames) {
   sample.stats.emplace();
   sample.stats->add_networks()->set_name("eth0");
   sample.stats->add_block_io()->set_major(8);
+  sample.stats->add_hugetlb()->set_page_size("2Mi");
+  sample.pressures.io.emplace();
   const wire::PodSandboxMetrics metrics = ToMetrics(pod, {sample});
   ASSERT_EQ(metrics.container_metrics_size(), 1);
   EXPECT_GT(metrics.metrics_size(), 0);
