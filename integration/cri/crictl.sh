@@ -45,6 +45,7 @@ verb pull . pull "$image"
 verb pull . pull "$web"
 verb images busybox images
 verb inspecti busybox inspecti "$image"
+verb inspecti rootfs inspecti "$image"
 verb imagefsinfo . imagefsinfo
 verb runp '^[0-9a-f]*$' runp "$work/pod.json"
 pod=$(id_of)

@@ -475,6 +475,22 @@ TEST_F(PodContainersTest, WhatItWroteIsLookedAtNowAndThen) {
   EXPECT_EQ(second->at, first->at);
 }
 
+TEST_F(PodContainersTest, LayersOfImagesAreCountedAndWhatContainersWriteIsNot) {
+  metadata::SnapshotNamespace snapshots = *stores_.Snapshots("native", {kNs, ""});
+  const auto layer = snapshots.Prepare("growing", "", {});
+  ASSERT_TRUE(layer.ok()) << layer.status();
+  ASSERT_TRUE(WriteFile(layer->at(0).source + "/layer", std::string(1 << 20, 'x')).ok());
+  ASSERT_TRUE(snapshots.Commit("grown", "growing", {}).ok());
+  const auto active = snapshots.Prepare("active", "", {});
+  ASSERT_TRUE(active.ok()) << active.status();
+  ASSERT_TRUE(WriteFile(active->at(0).source + "/file", std::string(2 << 20, 'x')).ok());
+  const absl::StatusOr<DiskUse> use = pods_->ImageUse(context_);
+  ASSERT_TRUE(use.ok()) << use.status();
+  EXPECT_GE(use->bytes, 1 << 20);
+  EXPECT_LT(use->bytes, 2 << 20);
+  EXPECT_GT(use->inodes, 0);
+}
+
 TEST_F(PodContainersTest, FilesAndThreadsOfItsProcessesAreCounted) {
   const std::string id = MustCreate(Wanted());
   launcher_.OnLaunch([](runtime::FakeShim& shim) { shim.SetNextPid(getpid()); });

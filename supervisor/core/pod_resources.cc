@@ -2,7 +2,9 @@
 #include <dirent.h>
 #include <unistd.h>
 
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -134,6 +136,35 @@ absl::StatusOr<DiskUse> PodService::DiskUseOf(const CallContext& context,
   const DiskUse use = {usage.size_bytes, usage.inodes, now};
   absl::MutexLock lock(&mu_);
   if (disk_uses_.size() >= kMostUses) disk_uses_.clear();
+  disk_uses_[key] = use;
+  return use;
+}
+
+absl::StatusOr<DiskUse> PodService::ImageUse(const CallContext& context) {
+  const Key key(context.ns, "");
+  const absl::Time now = parts_.stores->clock.Now();
+  {
+    absl::MutexLock lock(&mu_);
+    const auto known = disk_uses_.find(key);
+    if (known != disk_uses_.end() && now - known->second.at < kDiskUseKept) return known->second;
+  }
+  GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
+                          parts_.stores->Snapshots("", {context.ns, ""}));
+  std::vector<std::string> layers;
+  GANTRY_RETURN_IF_ERROR(snapshots.Walk([&layers](const snapshot::Info& info) {
+    if (info.kind == snapshot::Kind::kCommitted) layers.push_back(info.name);
+    return absl::OkStatus();
+  }));
+  DiskUse use;
+  use.at = now;
+  for (const std::string& layer : layers) {
+    const absl::StatusOr<snapshot::Usage> one = snapshots.Usage(layer);
+    if (absl::IsNotFound(one.status())) continue;  // it was collected meanwhile
+    GANTRY_RETURN_IF_ERROR(one.status());
+    use.bytes += one->size_bytes;
+    use.inodes += one->inodes;
+  }
+  absl::MutexLock lock(&mu_);
   disk_uses_[key] = use;
   return use;
 }

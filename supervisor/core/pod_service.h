@@ -194,6 +194,9 @@ class PodService {
   void OnExit(const std::string& ns, const std::string& container);
   // What the container has written to its root file system; looked at every ten seconds at most.
   absl::StatusOr<DiskUse> DiskUseOf(const CallContext& context, const LoadedContainer& container);
+  // What the unpacked layers of all images of the namespace take, each counted once; looked at as
+  // often.
+  absl::StatusOr<DiskUse> ImageUse(const CallContext& context);
   // Open files, sockets and threads of its processes.
   absl::StatusOr<ProcessUse> ProcessUseOf(const CallContext& context, const std::string& id) const;
   // `container` is an id or a prefix of one; it has to be of a pod.
@@ -306,7 +309,8 @@ class PodService {
   mutable absl::Mutex mu_;
   std::map<Key, EntryPtr> pods_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, std::shared_ptr<Flight>> flights_ ABSL_GUARDED_BY(mu_);
-  std::map<Key, DiskUse> disk_uses_ ABSL_GUARDED_BY(mu_);  // of containers
+  // Of containers; with "" as id of the namespace's images.
+  std::map<Key, DiskUse> disk_uses_ ABSL_GUARDED_BY(mu_);
   // Containers of whose end plugins were told, until they are removed.
   std::map<Key, std::shared_ptr<Ending>> endings_ ABSL_GUARDED_BY(mu_);
 };

@@ -1,5 +1,3 @@
-#include <sys/statvfs.h>
-
 #include <map>
 #include <optional>
 #include <utility>
@@ -8,7 +6,8 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
-#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include <nlohmann/json.hpp>
 
 #include "base/executor.h"
 #include "base/status_macros.h"
@@ -24,6 +23,7 @@
 #include "supervisor/api/grpc/work_call.h"
 #include "supervisor/core/image_catalog.h"
 #include "supervisor/core/image_pull.h"
+#include "supervisor/core/pod_service.h"
 #include "supervisor/oci/image_config.h"
 
 namespace gantry::api::cri {
@@ -83,6 +83,8 @@ class ImageService final : public wire::ImageService::CallbackService {
       if (absl::IsNotFound(image.status())) return absl::OkStatus();
       GANTRY_RETURN_IF_ERROR(image.status());
       *response->mutable_image() = *std::move(image);
+      if (request->verbose())
+        (*response->mutable_info())["info"] = VerboseInfo(InNamespace(call), response->image().id());
       return absl::OkStatus();
     });
   }
@@ -129,19 +131,12 @@ class ImageService final : public wire::ImageService::CallbackService {
                                         const wire::ImageFsInfoRequest*,
                                         wire::ImageFsInfoResponse* response) override {
     return HandleOn(lane_, *context, [=, this](Call& call) -> absl::Status {
-      gantry::v1::ListImagesRequest list;
-      GANTRY_ASSIGN_OR_RETURN(const gantry::v1::ListImagesResponse images,
-                              parts_.images->List(InNamespace(call), list));
-      uint64_t bytes = 0;
-      for (const gantry::v1::ImageSummary& image : images.images())
-        bytes += static_cast<uint64_t>(image.size_bytes());
+      GANTRY_ASSIGN_OR_RETURN(const core::DiskUse use, parts_.pods->ImageUse(InNamespace(call)));
       wire::FilesystemUsage& usage = *response->add_image_filesystems();
-      usage.set_timestamp(absl::ToUnixNanos(absl::Now()));
+      usage.set_timestamp(absl::ToUnixNanos(use.at));
       usage.mutable_fs_id()->set_mountpoint(parts_.root_directory);
-      usage.mutable_used_bytes()->set_value(bytes);
-      struct statvfs disk = {};
-      if (statvfs(parts_.root_directory.c_str(), &disk) == 0)
-        usage.mutable_inodes_used()->set_value(disk.f_files - disk.f_ffree);
+      usage.mutable_used_bytes()->set_value(static_cast<uint64_t>(use.bytes));
+      usage.mutable_inodes_used()->set_value(static_cast<uint64_t>(use.inodes));
       *response->add_container_filesystems() = usage;
       return absl::OkStatus();
     });
@@ -180,6 +175,19 @@ class ImageService final : public wire::ImageService::CallbackService {
                             parts_.images->Inspect(in, inspect));
     NoteUser(details.summary().id(), details.config_json());
     return Shown(in, details.summary());
+  }
+
+  // For people: the image's configuration, "{}" for one that has been removed meanwhile.
+  std::string VerboseInfo(const core::CallContext& in, const std::string& id) {
+    gantry::v1::InspectImageRequest inspect;
+    inspect.set_image(id);
+    const absl::StatusOr<gantry::v1::ImageDetails> details = parts_.images->Inspect(in, inspect);
+    if (!details.ok()) return "{}";
+    nlohmann::json info;
+    info["imageSpec"] = nlohmann::json::parse(details->config_json(), nullptr,
+                                              /*allow_exceptions=*/false);
+    if (info["imageSpec"].is_discarded()) info["imageSpec"] = nullptr;
+    return info.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   }
 
   absl::StatusOr<wire::Image> Shown(const core::CallContext& in,
