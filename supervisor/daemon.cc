@@ -71,6 +71,7 @@
 #include "supervisor/metadata/volume_store.h"
 #include "supervisor/nri/plugins.h"
 #include "supervisor/oci/host_facts.h"
+#include "supervisor/runtime/apparmor.h"
 #include "supervisor/runtime/bundle.h"
 #include "supervisor/runtime/cgroup_warmer.h"
 #include "supervisor/runtime/runtime_probe.h"
@@ -200,6 +201,9 @@ absl::Status Daemon::TakePlaces(Parts& p) {
 
 void Daemon::PrepareRuntimes(Parts& p) {
   const Config& config = p.config;
+  // Before the probe, which looks for it.
+  const absl::Status confined = runtime::LoadDefaultAppArmorProfile();
+  LOG_IF(WARNING, !confined.ok()) << confined;
   p.host = oci::HostFacts::Probe();
   if (config.restrict_oom_score_adj) p.host.may_lower_oom_score = false;
   p.runtimes = std::make_unique<runtime::RuntimeProbe>(Runtimes(config), config.state,

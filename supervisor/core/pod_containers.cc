@@ -34,7 +34,7 @@
 #include "supervisor/core/pod_service.h"
 #include "supervisor/core/pod_view.h"
 #include "supervisor/core/stores.h"
-#include "supervisor/oci/host_facts.h"
+#include "supervisor/runtime/apparmor.h"
 #include "supervisor/runtime/runtime_probe.h"
 
 namespace gantry::core {
@@ -216,10 +216,10 @@ absl::Status PodService::Join(const CallContext& context, const Entry& entry,
     spec.selinux_label.clear();
     spec.mount_label.clear();
   }
-  if (!parts_.host->apparmor && !spec.apparmor_profile.empty() &&
-      spec.apparmor_profile != "unconfined") {
-    return FieldError(
-        "apparmor", absl::StrCat("profile ", spec.apparmor_profile, ": this host has no AppArmor"));
+  if (!spec.apparmor_profile.empty() && spec.apparmor_profile != "unconfined") {
+    // The kubelet is to see it when the container is made, not when it is started.
+    const absl::Status loaded = runtime::CheckAppArmorProfile(spec.apparmor_profile);
+    if (!loaded.ok()) return FieldError("apparmor", loaded.message());
   }
   spec.ambient_capabilities = container.ambient_capabilities;
   spec.annotations = {{pod_annotation::kType, "container"},
