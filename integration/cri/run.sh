@@ -3,7 +3,8 @@
 # and served on loopback. run.sh [--parallel N] [CRITEST-ARG...], as `./dev test cri` calls it. The last lines have the counts.
 #
 # Environment: GANTRY_BIN, the directory of the built programs (out/bin); GANTRY_CRITEST and GANTRY_CRICTL, the built clients (else
-# they are built); GANTRY_CRI_KEEP=1 keeps the daemon's log and the report.
+# they are built); GANTRY_CRI_KEEP=1 keeps the daemon's log and the report. For other hosts: GANTRY_CRI_STAND_INS, the program of
+# stand_ins.cc; GANTRY_CRI_CONFIG, more lines of the daemon's configuration; GANTRY_CRI_CANNOT_PASS, another list than cannot_pass.txt.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -46,7 +47,11 @@ cleanup() {
 trap cleanup EXIT
 
 case $(uname -m) in x86_64) arch=amd64 ;; aarch64) arch=arm64 ;; *) arch=$(uname -m) ;; esac
-g++ -std=c++20 -O1 -static -o "$work/stand_ins" "$here/stand_ins.cc"
+if [ -n "${GANTRY_CRI_STAND_INS:-}" ]; then
+  cp "$GANTRY_CRI_STAND_INS" "$work/stand_ins"
+else
+  g++ -std=c++20 -O1 -static -o "$work/stand_ins" "$here/stand_ins.cc"
+fi
 mkfifo "$work/port"
 python3 "$here/images.py" "$(command -v busybox)" "$work/stand_ins" "$arch" > "$work/port" &
 registry=$!
@@ -73,6 +78,7 @@ config_path = "$work/hosts"
 [cni]
 bin_dirs = ["/opt/cni/bin", "/usr/lib/cni"]
 conf_dir = "$work/net.d"
+${GANTRY_CRI_CONFIG:-}
 END
 "$bin/supervisor/gantryd" --config "$work/config.toml" --shim "$bin/shim/gantry-shim" 2> "$work/gantryd.log" &
 daemon=$!
@@ -100,6 +106,6 @@ if [ ! -s "$work/report.json" ]; then
   tail -40 "$work/critest.log"
   exit 1
 fi
-python3 "$here/report.py" "$work/report.json" "$here/cannot_pass.txt" || failed=1
+python3 "$here/report.py" "$work/report.json" "${GANTRY_CRI_CANNOT_PASS:-$here/cannot_pass.txt}" || failed=1
 "$here/crictl.sh" "$crictl" "${endpoint[@]}" || failed=1
 exit "$failed"

@@ -13,8 +13,8 @@ cache=${GANTRY_VM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/gantry/vm}
 # Beside what every Debian host has: the runtimes, the libraries that our programs load, a root
 # file system to run, and the foreign programs that the tests talk to.
 guest_packages=(
-  busybox-static containerd criu crun docker-registry gzip iproute2 libcurl4 libisal2 libnftables1
-  nftables python3-minimal runc tar util-linux
+  apparmor busybox-static containerd containernetworking-plugins criu crun docker-registry gzip iproute2 iptables libcurl4 libisal2
+  libnftables1 nftables python3 runc tar util-linux
 )
 
 say() { printf '%s\n' "$*" >&2; }

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
 # ./dev vm test: Gantry on a real host of users: Debian 12 with systemd and cgroup v2, in a virtual machine.
 #
-#   test.sh [--timeout SECONDS] [lifecycle|package]
+#   test.sh [--timeout SECONDS] [lifecycle|package|cri]
 #
-# Two stages, each on a fresh host: the lifecycle of containers, and the package from its installation to its purge. Prints one line per behaviour, as soon as it was tried, and "N passed, N failed" last. The environment is in common.sh.
+# Stages, each on a fresh host: the lifecycle of containers, the package from its installation to its purge, and, where Go can build the clients, what Kubernetes' suite for CRI needs another kernel for. Prints one line per behaviour, as soon as it was tried, and "N passed, N failed" last. The environment is in common.sh.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 timeout=3600
-stages=(lifecycle package)
+stages=(lifecycle package cri)
 while [ $# -gt 0 ]; do
   case $1 in
     --timeout) timeout=${2:?seconds} && shift 2 ;;
-    lifecycle | package) stages=("$1") && shift ;;
+    lifecycle | package | cri) stages=("$1") && shift ;;
     *) die "unknown option $1" ;;
   esac
 done
@@ -29,6 +29,14 @@ case " ${stages[*]} " in
       GANTRY_PACKAGE_VERSION=$version GANTRY_PACKAGE_COMPRESSION=gzip "$root/packaging/build_deb.sh" "$bin" "$work/packages" > "$work/made"
     done
     cp "$work"/packages/gantry_*.deb "$work/payload/"
+    ;;
+esac
+case " ${stages[*]} " in
+  *" cri "*)
+    critest=$("$root/integration/go_client.sh" critest) && crictl=$("$root/integration/go_client.sh" crictl) || die "cri: no critest and crictl"
+    cp "$critest" "$crictl" "$here/guest-cri.sh" "$work/payload/"
+    cp -r "$root/integration/cri" "$work/payload/cri"
+    g++ -std=c++20 -O1 -static -o "$work/payload/stand_ins" "$root/integration/cri/stand_ins.cc"
     ;;
 esac
 
@@ -58,6 +66,7 @@ for stage in "${stages[@]}"; do
   case $stage in
     lifecycle) run_stage guest-test.sh || failed=1 ;;
     package) run_stage guest-package.sh || failed=1 ;;
+    cri) run_stage guest-cri.sh || failed=1 ;;
   esac
 done
 exit "$failed"
