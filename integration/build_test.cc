@@ -348,6 +348,27 @@ TEST_F(BuildTest, IgnoredFilesAreNotSent) {
   EXPECT_EQ(In({"ls", "-A", "/c"}), "kept");
 }
 
+TEST_F(BuildTest, WhatIsMostLikelyNotMeantIsSaidAndEndsTheBuildOnRequest) {
+  File(".dockerignore", "tmp\n");
+  File("tmp/x", "x");
+  constexpr char kText[] = "FROM busybox:test AS Made\nCOPY $nothing tmp/x* /\nCMD true\n";
+  const Outcome built = Build(kText);
+  ASSERT_TRUE(Ok(built));
+  for (const char* warning :
+       {"StageNameCasing: Stage name 'Made' should be lowercase (line 1)",
+        "UndefinedVar: Usage of undefined variable '$nothing' (line 2)",
+        "CopyIgnoredFile: Attempting to Copy file \"tmp/x*\" that is excluded by .dockerignore "
+        "(line 2)",
+        "JSONArgsRecommended: JSON arguments recommended for CMD"})
+    EXPECT_THAT(built.err, testing::HasSubstr(warning));
+  const Outcome failed = Build(absl::StrCat("# check=skip=CopyIgnoredFile;error=true\n", kText));
+  EXPECT_EQ(failed.code, 1);
+  EXPECT_THAT(failed.err,
+              testing::HasSubstr(
+                  "lint violation found for rules: JSONArgsRecommended, StageNameCasing"));
+  EXPECT_TRUE(Ok(Build(kText, {"--build-arg", "BUILDKIT_DOCKERFILE_CHECK=skip=all;error=true"})));
+}
+
 TEST_F(BuildTest, OutputsAndInputs) {
   const Outcome from_stdin =
       bed_->Ctl({"build", "-q", "-t", "made", "-"}, "FROM busybox:test\nRUN echo x > /x\n");

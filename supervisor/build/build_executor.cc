@@ -5,6 +5,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <optional>
@@ -22,6 +23,7 @@
 
 #include "base/cancel_token.h"
 #include "base/clock.h"
+#include "base/engine/ignore_file.h"
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "base/new_thread.h"
@@ -36,6 +38,7 @@
 #include "supervisor/build/build_output.h"
 #include "supervisor/build/build_plan.h"
 #include "supervisor/build/build_run.h"
+#include "supervisor/build/dockerfile_lint.h"
 #include "supervisor/build/dockerfile_parser.h"
 #include "supervisor/build/emulation.h"
 #include "supervisor/build/remote_files.h"
@@ -118,6 +121,18 @@ void ClampTimes(absl::Time epoch, oci::ImageConfig& config) {
   clamp(config.created);
 }
 
+// By which the client has left files out of its context, where it has sent them, too.
+engine::IgnoreRules IgnoredOf(const v1::BuildRequest::Open& request, const BuildContext& context) {
+  if (!request.remote_context().empty()) return {};
+  const std::string file = request.dockerfile().empty() ? "Dockerfile" : request.dockerfile();
+  for (const std::string& name : {file + ".dockerignore", std::string(".dockerignore")}) {
+    const absl::StatusOr<std::string> text = context.ReadFile(name);
+    if (!text.ok()) continue;
+    return engine::IgnoreRules::Parse(*text).value_or(engine::IgnoreRules());
+  }
+  return {};
+}
+
 absl::StatusOr<PackageList> PackagesOf(core::ImageBuild::Session& session,
                                        const core::BuildRoot& root, BuildLog& log) {
   PackageList list;
@@ -196,6 +211,8 @@ absl::Status BuildExecutor::Build(const core::CallContext& call,
     GANTRY_ASSIGN_OR_RETURN(dockerfile, LoadDockerfile(request, &inputs, log, text));
   }
   const std::string file = dockerfile->file;
+  GANTRY_ASSIGN_OR_RETURN(const LintRules lint_rules, LintRules::Of(*dockerfile, options[0].args));
+  std::vector<Lint> lints = LintDockerfile(*dockerfile, IgnoredOf(request, *inputs.context));
   GANTRY_RETURN_IF_ERROR(inputs.context->DropIgnored(
       request.dockerfile().empty() ? "Dockerfile" : request.dockerfile()));
   // Nothing is done before it is known that all of it can be.
@@ -206,7 +223,10 @@ absl::Status BuildExecutor::Build(const core::CallContext& call,
     GANTRY_RETURN_IF_ERROR(emulation.Check(plan));
     plans.push_back(std::move(plan));
   }
-  for (const Lint& lint : plans[0].lints) log.Warn(lint.rule, lint.text, file, lint.line);
+  lints.insert(lints.end(), plans[0].lints.begin(), plans[0].lints.end());
+  std::stable_sort(lints.begin(), lints.end(),
+                   [](const Lint& a, const Lint& b) { return a.line < b.line; });
+  GANTRY_RETURN_IF_ERROR(ReportLints(lints, lint_rules, file, log));
 
   GANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<core::ImageBuild::Session> session,
                           parts_.images->Begin(context));
@@ -228,6 +248,7 @@ absl::Status BuildExecutor::Build(const core::CallContext& call,
     parts.layouts = &inputs.layouts;
     for (const auto& imported : imports) parts.imports.push_back(imported.get());
     parts.emulation = &emulation;
+    if (i == 0) parts.lint_rules = &lint_rules;
     parts.remote = &remote;
     parts.log = &log;
     parts.cancel = &cancel;

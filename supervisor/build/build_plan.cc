@@ -13,6 +13,7 @@
 
 #include "base/status_macros.h"
 #include "supervisor/build/dockerfile_words.h"
+#include "supervisor/distribution/reference.h"
 #include "supervisor/oci/platform.h"
 
 namespace gantry::build {
@@ -53,12 +54,30 @@ void SetPlatformGlobals(const PlanOptions& options, BuildPlan& plan) {
   }
 }
 
-absl::Status SetGlobal(const Instruction& instruction, BuildPlan& plan) {
-  const Lookup lookup = [&](absl::string_view name) -> absl::optional<std::string> {
-    const auto found = plan.globals.find(std::string(name));
-    if (found == plan.globals.end()) return absl::nullopt;
+using Variables = std::map<std::string, std::string>;
+
+Lookup In(const Variables& variables) {
+  return [&](absl::string_view name) -> absl::optional<std::string> {
+    const auto found = variables.find(std::string(name));
+    if (found == variables.end()) return absl::nullopt;
     return found->second;
   };
+}
+
+// An ARG before the first FROM as it is without --build-arg. A mistake in it is found with them.
+void SetDefault(const Instruction& instruction, char escape, Variables& defaults) {
+  for (const std::string& word : instruction.words) {
+    const size_t equals = word.find('=');
+    if (equals == std::string::npos) continue;
+    const absl::StatusOr<std::string> name =
+        ExpandWord(word.substr(0, equals), escape, In(defaults));
+    absl::StatusOr<std::string> value = ExpandWord(word.substr(equals + 1), escape, In(defaults));
+    if (name.ok() && value.ok()) defaults[*name] = *std::move(value);
+  }
+}
+
+absl::Status SetGlobal(const Instruction& instruction, BuildPlan& plan) {
+  const Lookup lookup = In(plan.globals);
   for (const std::string& word : instruction.words) {
     const size_t equals = word.find('=');
     GANTRY_ASSIGN_OR_RETURN(const std::string name,
@@ -92,7 +111,7 @@ absl::optional<Source> NamedContextOf(const BuildPlan& plan, absl::string_view n
   return source;
 }
 
-absl::Status BeginStage(const Instruction& from, BuildPlan& plan) {
+absl::Status BeginStage(const Instruction& from, const Variables& defaults, BuildPlan& plan) {
   Stage stage;
   stage.index = static_cast<int>(plan.stages.size());
   stage.line = from.line;
@@ -107,6 +126,15 @@ absl::Status BeginStage(const Instruction& from, BuildPlan& plan) {
   if (base.empty()) {
     return absl::InvalidArgumentError(
         absl::StrCat("base name (", from.words[0], ") should not be blank"));
+  }
+  if (const absl::StatusOr<std::string> name =
+          ExpandWord(from.words[0], plan.escape, In(defaults));
+      absl::StrContains(from.words[0], '$') && name.ok() &&
+      !distribution::Reference::Parse(*name).ok()) {
+    plan.lints.push_back({"InvalidDefaultArgInFrom",
+                          absl::StrCat("Default value for ARG ", from.words[0],
+                                       " results in empty or invalid base image name"),
+                          from.line});
   }
   stage.from = absl::StrCat("FROM ", base);
   if (from.words.size() == 3) {
@@ -127,9 +155,13 @@ absl::Status BeginStage(const Instruction& from, BuildPlan& plan) {
       return absl::InvalidArgumentError(
           absl::StrCat("empty platform value from expression ", *platform));
   }
+  std::vector<std::string> known;
+  for (const auto& [name, value] : plan.globals) known.push_back(name);
   for (const std::string& name : unset) {
-    plan.lints.push_back({"UndefinedArgInFrom",
-                          absl::StrCat("FROM argument '", name, "' is not declared"), from.line});
+    plan.lints.push_back(
+        {"UndefinedArgInFrom",
+         absl::StrCat("FROM argument '", name, "' is not declared", DidYouMean(name, known)),
+         from.line});
   }
   if (const absl::optional<Source> named = NamedContextOf(plan, base); named.has_value()) {
     stage.base = *named;
@@ -293,15 +325,17 @@ absl::StatusOr<BuildPlan> PlanBuild(Dockerfile dockerfile, const PlanOptions& op
   plan.contexts = options.contexts;
   plan.target_platform = options.target_platform;
   SetPlatformGlobals(options, plan);
+  Variables defaults = plan.globals;
   for (Instruction& instruction : dockerfile.instructions) {
     absl::Status done;
     if (instruction.keyword == Keyword::kFrom) {
-      done = BeginStage(instruction, plan);
+      done = BeginStage(instruction, defaults, plan);
     } else if (!plan.stages.empty()) {
       plan.stages.back().instructions.push_back(std::move(instruction));
       continue;
     } else if (instruction.keyword == Keyword::kArg) {
       done = SetGlobal(instruction, plan);
+      SetDefault(instruction, plan.escape, defaults);
     } else {
       done = absl::InvalidArgumentError(
           absl::StrCat("no build stage in current context: ", KeywordName(instruction.keyword),

@@ -59,7 +59,33 @@ absl::StatusOr<std::pair<uint32_t, uint32_t>> OwnerOf(int root, const std::strin
   return std::make_pair(user.uid, user.gid);
 }
 
+// An image for another platform than it was asked for is taken, but seldom meant.
+void LintPlatform(const Stage& stage, const oci::ImageConfig& config, std::vector<Lint>& lints) {
+  const content::Platform& got = config.platform;
+  const content::Platform& wanted = stage.made_for;
+  if (stage.base.kind != Source::Kind::kImage || got.architecture.empty() ||
+      wanted.architecture.empty() ||
+      (got.os == wanted.os && got.architecture == wanted.architecture))
+    return;
+  lints.push_back({"InvalidBaseImagePlatform",
+                   absl::StrCat("Base image ", stage.base.image, " was pulled with platform \"",
+                                PlatformText(got), "\", expected \"", PlatformText(wanted),
+                                "\" for current build"),
+                   stage.line});
+}
+
 }  // namespace
+
+absl::Status ReportLints(const std::vector<Lint>& lints, const LintRules& rules,
+                         const std::string& file, BuildLog& log) {
+  std::vector<Lint> reported;
+  for (const Lint& lint : lints) {
+    if (!rules.Reports(lint)) continue;
+    log.Warn(lint.rule, lint.text, file, lint.line);
+    reported.push_back(lint);
+  }
+  return rules.fails() ? LintFailure(reported) : absl::OkStatus();
+}
 
 BuildRun::BuildRun(const Parts& parts) : parts_(parts) {
   for (const int index : parts_.plan->order) {
@@ -173,6 +199,7 @@ absl::Status BuildRun::RunStage(int index) {
   BuiltStage built;
   const StageEvaluator* before = nullptr;
   core::BuildBase base;
+  std::vector<Lint> lints;
   // Before the first line, so that it is known how many steps there are.
   v1::BuildStep from;
   const std::string prefix =
@@ -199,6 +226,7 @@ absl::Status BuildRun::RunStage(int index) {
       return failed;
     }
     base = *std::move(found);
+    LintPlatform(stage, base.config, lints);
     built.base_layers = base.root.diff_ids.size();
     from.set_image_id(base.id.str());
     GANTRY_RETURN_IF_ERROR(parts_.log->End(from));
@@ -242,8 +270,11 @@ absl::Status BuildRun::RunStage(int index) {
       return failed;
     }
   }
-  for (const Lint& lint : built.evaluator->lints())
-    parts_.log->Warn(lint.rule, lint.text, parts_.plan->file, lint.line);
+  if (parts_.lint_rules != nullptr) {
+    lints.insert(lints.end(), built.evaluator->lints().begin(), built.evaluator->lints().end());
+    GANTRY_RETURN_IF_ERROR(
+        ReportLints(lints, *parts_.lint_rules, parts_.plan->file, *parts_.log));
+  }
   absl::MutexLock lock(&mu_);
   done_.emplace(index, std::move(built));
   return absl::OkStatus();

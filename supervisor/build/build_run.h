@@ -27,6 +27,7 @@
 #include "supervisor/build/build_log.h"
 #include "supervisor/build/build_plan.h"
 #include "supervisor/build/cache_mounts.h"
+#include "supervisor/build/dockerfile_lint.h"
 #include "supervisor/build/emulation.h"
 #include "supervisor/build/file_copy.h"
 #include "supervisor/build/remote_files.h"
@@ -54,6 +55,10 @@ struct BuiltStage {
   std::vector<DoneStep> steps;  // in order, with those of the stages that it stands on
 };
 
+// Warns of those that are to be reported. kInvalidArgument: they end the build.
+absl::Status ReportLints(const std::vector<Lint>& lints, const LintRules& rules,
+                         const std::string& file, BuildLog& log);
+
 class BuildRun {
  public:
   struct Parts {
@@ -68,6 +73,7 @@ class BuildRun {
     const std::map<std::string, ClientLayout>* layouts;
     std::vector<core::BuildCacheImport*> imports;
     const Emulation* emulation;
+    const LintRules* lint_rules = nullptr;  // null: another platform's stages are linted
     RemoteFiles* remote;
     BuildLog* log;
     CancelToken* cancel;  // ends all stages; the first failure cancels it

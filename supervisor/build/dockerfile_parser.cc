@@ -289,13 +289,6 @@ absl::Status ReadArguments(char escape, Instruction& instruction, std::vector<Li
       GANTRY_ASSIGN_OR_RETURN(instruction.json, ReadJsonList(instruction.text, instruction.words));
       if (instruction.keyword == Keyword::kRun && instruction.text.empty())
         return absl::InvalidArgumentError("RUN requires at least one argument");
-      if (lints != nullptr && !instruction.json && instruction.keyword != Keyword::kRun &&
-          !instruction.text.empty()) {
-        lints->push_back({"JSONArgsRecommended",
-                          absl::StrCat("JSON arguments recommended for ", name,
-                                       " to prevent unintended behavior related to OS signals"),
-                          instruction.line});
-      }
       return absl::OkStatus();
     }
     case Keyword::kShell: {
@@ -520,12 +513,20 @@ absl::StatusOr<Dockerfile> ParseDockerfile(absl::string_view text, absl::string_
   Lines lines(text);
   const auto number = [&] { return lines.number() + directives; };
   absl::string_view raw;
+  std::vector<std::string> comments;
   while (lines.Next(raw)) {
     if (raw.size() > kMaxLineBytes) {
       return DockerfileError(file, number(),
                              "dockerfile line greater than max allowed size of 65535");
     }
-    if (TrimSpace(raw).empty() || IsComment(raw)) continue;
+    if (TrimSpace(raw).empty()) {
+      comments.clear();
+      continue;
+    }
+    if (IsComment(raw)) {
+      comments.emplace_back(TrimSpace(TrimLeft(raw).substr(1)));
+      continue;
+    }
     const int first = number();
     absl::string_view piece = TrimLeft(TrimLineEnd(raw));
     std::string joined;
@@ -553,6 +554,7 @@ absl::StatusOr<Dockerfile> ParseDockerfile(absl::string_view text, absl::string_
     absl::Status read = instruction.status();
     if (read.ok()) read = ReadHeredocs(lines, out.escape, *instruction);
     if (!read.ok()) return DockerfileError(file, first, read.message());
+    instruction->comments = std::exchange(comments, {});
     out.instructions.push_back(*std::move(instruction));
   }
   if (out.instructions.empty())

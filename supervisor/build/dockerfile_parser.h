@@ -71,6 +71,8 @@ struct Instruction {
   std::vector<Heredoc> heredocs;
   // The whole instruction on one line, as progress shows it.
   std::string original;
+  // Comments on the lines directly above it, without their "#".
+  std::vector<std::string> comments;
 
   // The last flag of that name; null if there is none.
   const std::string* FlagValue(absl::string_view name) const;
@@ -89,7 +91,7 @@ struct Dockerfile {
   std::string file;  // for messages
   char escape = '\\';
   std::string syntax;  // of the directive; "" if there is none
-  std::string check;
+  std::string check;   // the same, see dockerfile_lint.h
   std::vector<Instruction> instructions;
   std::vector<Lint> lints;
 };

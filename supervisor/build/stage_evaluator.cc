@@ -161,9 +161,26 @@ absl::StatusOr<std::vector<Instruction>> StageEvaluator::TakeTriggers() {
 }
 
 absl::StatusOr<absl::optional<LayerStep>> StageEvaluator::Next(const Instruction& instruction) {
+  unknown_.clear();
   absl::StatusOr<absl::optional<LayerStep>> step = Evaluate(instruction);
   if (!step.ok()) return DockerfileError(plan_.file, instruction.line, step.status().message());
+  WarnOfUnknown(instruction);
   return step;
+}
+
+// An ARG without a value is known, too.
+void StageEvaluator::WarnOfUnknown(const Instruction& instruction) {
+  for (const auto& [name, value] : args_) unknown_.erase(name);
+  if (unknown_.empty()) return;
+  std::vector<std::string> known;
+  for (const auto& [name, value] : scope_) known.push_back(absl::StrCat("$", name));
+  for (const std::string& name : unknown_) {
+    const std::string shown = absl::StrCat("$", name);
+    lints_.push_back(
+        {"UndefinedVar",
+         absl::StrCat("Usage of undefined variable '", shown, "'", DidYouMean(shown, known)),
+         instruction.line});
+  }
 }
 
 absl::StatusOr<absl::optional<LayerStep>> StageEvaluator::Evaluate(const Instruction& instruction) {
@@ -238,11 +255,17 @@ absl::StatusOr<absl::optional<LayerStep>> StageEvaluator::Evaluate(const Instruc
   return absl::optional<LayerStep>();
 }
 
-absl::StatusOr<std::string> StageEvaluator::Expand(absl::string_view text) const {
-  return ExpandWord(text, plan_.escape, [this](absl::string_view name) {
+Lookup StageEvaluator::Variables() const {
+  return [this](absl::string_view name) -> absl::optional<std::string> {
     const auto found = scope_.find(std::string(name));
-    return found == scope_.end() ? absl::nullopt : absl::optional<std::string>(found->second);
-  });
+    if (found != scope_.end()) return found->second;
+    unknown_.emplace(name);
+    return absl::nullopt;
+  };
+}
+
+absl::StatusOr<std::string> StageEvaluator::Expand(absl::string_view text) const {
+  return ExpandWord(text, plan_.escape, Variables());
 }
 
 void StageEvaluator::Remember(std::string created_by) {
@@ -325,12 +348,8 @@ absl::Status StageEvaluator::Expose(const Instruction& instruction) {
   std::sort(words.begin(), words.end());
   std::set<std::string> ports;
   for (const std::string& word : words) {
-    GANTRY_ASSIGN_OR_RETURN(
-        const std::vector<std::string> expanded,
-        ExpandWords(word, plan_.escape, [this](absl::string_view name) {
-          const auto found = scope_.find(std::string(name));
-          return found == scope_.end() ? absl::nullopt : absl::optional<std::string>(found->second);
-        }));
+    GANTRY_ASSIGN_OR_RETURN(const std::vector<std::string> expanded,
+                            ExpandWords(word, plan_.escape, Variables()));
     for (const std::string& one : expanded) GANTRY_RETURN_IF_ERROR(AddPorts(one, ports));
   }
   config_.exposed_ports.insert(ports.begin(), ports.end());
@@ -406,12 +425,6 @@ absl::Status StageEvaluator::Stopsignal(const Instruction& instruction) {
 absl::StatusOr<absl::optional<LayerStep>> StageEvaluator::Workdir(const Instruction& instruction) {
   GANTRY_ASSIGN_OR_RETURN(const std::string path, Expand(instruction.text));
   if (path.empty()) return absl::InvalidArgumentError("WORKDIR: cannot normalize nothing");
-  if (!absl::StartsWith(path, "/") && (config_.working_dir.empty() || config_.working_dir == "/")) {
-    lints_.push_back({"WorkdirRelativePath",
-                      absl::StrCat("Relative workdir \"", path,
-                                   "\" can have unexpected results if the base image changes"),
-                      instruction.line});
-  }
   config_.working_dir = JoinPath(config_.working_dir, path);
   LayerStep step;
   step.kind = LayerStep::Kind::kWorkdir;

@@ -19,6 +19,7 @@
 
 #include "supervisor/build/build_plan.h"
 #include "supervisor/build/dockerfile_parser.h"
+#include "supervisor/build/dockerfile_words.h"
 #include "supervisor/build/run_mounts.h"
 #include "supervisor/oci/image_config.h"
 
@@ -95,6 +96,9 @@ class StageEvaluator {
  private:
   absl::StatusOr<absl::optional<LayerStep>> Evaluate(const Instruction& instruction);
   absl::StatusOr<std::string> Expand(absl::string_view text) const;
+  // Of the variables as they are; what they lack is kept in `unknown_`.
+  Lookup Variables() const;
+  void WarnOfUnknown(const Instruction& instruction);
   void Remember(std::string created_by);
   absl::Status Arg(const Instruction& instruction);
   absl::Status Environment(const Instruction& instruction);
@@ -119,6 +123,7 @@ class StageEvaluator {
   std::set<std::string> used_args_;
   bool cmd_set_ = false;
   std::vector<Lint> lints_;
+  mutable std::set<std::string> unknown_;  // names that the instruction at hand has looked for
 };
 
 // "1m30s", as Go prints durations.

@@ -68,11 +68,7 @@ absl::StatusOr<LayerStep> StageEvaluator::Run(const Instruction& instruction) {
   }
   for (const std::string& mount : instruction.FlagValues("mount")) {
     GANTRY_ASSIGN_OR_RETURN(
-        RunMount parsed,
-        ParseRunMount(mount, step.working_dir, plan_.escape, [this](absl::string_view name) {
-          const auto found = scope_.find(std::string(name));
-          return found == scope_.end() ? absl::nullopt : absl::optional<std::string>(found->second);
-        }));
+        RunMount parsed, ParseRunMount(mount, step.working_dir, plan_.escape, Variables()));
     step.mounts.push_back(std::move(parsed));
   }
   const std::string* network = instruction.FlagValue("network");
@@ -150,12 +146,7 @@ absl::StatusOr<LayerStep> StageEvaluator::CopyOrAdd(const Instruction& instructi
       source.path = document.name;
       source.content = document.body;
       if (document.expand) {
-        GANTRY_ASSIGN_OR_RETURN(
-            source.content, ExpandHeredoc(document.body, [this](absl::string_view variable) {
-              const auto found = scope_.find(std::string(variable));
-              return found == scope_.end() ? absl::nullopt
-                                           : absl::optional<std::string>(found->second);
-            }));
+        GANTRY_ASSIGN_OR_RETURN(source.content, ExpandHeredoc(document.body, Variables()));
       }
       if (absl::StrContains(document.name, '/') || document.name == "." || document.name == "..")
         return absl::InvalidArgumentError(absl::StrCat(name, ": the name of the heredoc \"",
