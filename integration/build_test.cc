@@ -369,6 +369,26 @@ TEST_F(BuildTest, WhatIsMostLikelyNotMeantIsSaidAndEndsTheBuildOnRequest) {
   EXPECT_TRUE(Ok(Build(kText, {"--build-arg", "BUILDKIT_DOCKERFILE_CHECK=skip=all;error=true"})));
 }
 
+TEST_F(BuildTest, ADockerfileIsDescribedWithoutABuild) {
+  File(".dockerignore", "tmp\n");
+  constexpr char kText[] =
+      "FROM nowhere.example.org/base AS app\nARG VERSION=1\nCOPY tmp/x /\nRUN exit 1\nCMD x\n";
+  const Outcome checked = Build(kText, {"--check"});
+  EXPECT_EQ(checked.code, 1);
+  EXPECT_THAT(checked.out, testing::HasSubstr("Check complete, 2 warnings have been found!"));
+  EXPECT_THAT(checked.out, testing::HasSubstr("WARNING: CopyIgnoredFile"));
+  EXPECT_THAT(checked.out, testing::HasSubstr("   5 | >>> CMD x\n"));
+  const Outcome outline = Build(kText, {"--call", "outline", "--build-arg", "VERSION=2"});
+  ASSERT_TRUE(Ok(outline));
+  EXPECT_THAT(outline.out, testing::HasSubstr("VERSION     2"));
+  const Outcome targets = Build(kText, {"--call=targets,format=json"});
+  ASSERT_TRUE(Ok(targets));
+  EXPECT_THAT(targets.out, testing::HasSubstr("\"base\": \"nowhere.example.org/base\""));
+  const Outcome unknown = Build(kText, {"--call", "outlin"});
+  EXPECT_THAT(unknown.err, testing::HasSubstr("(did you mean outline?)"));
+  EXPECT_EQ(bed_->CtlOut({"images", "-q", "made"}), "");
+}
+
 TEST_F(BuildTest, OutputsAndInputs) {
   const Outcome from_stdin =
       bed_->Ctl({"build", "-q", "-t", "made", "-"}, "FROM busybox:test\nRUN echo x > /x\n");

@@ -338,6 +338,47 @@ TEST_F(BuildkitDoorTest, ABuildFunctionOfTheClientIsServed) {
   EXPECT_EQ(In({"cat", "/f"}), "content\n");
 }
 
+// As buildx asks for --check and --call.
+TEST_F(BuildkitDoorTest, ADockerfileIsDescribedToTheClientsFunction) {
+  namespace frontend = moby::buildkit::v1::frontend;
+  Client client(Socket(), "session", Dockerfile("FROM nowhere AS app\nARG V=1\nCMD x\n"));
+  grpc::Status solved;
+  std::thread solver([&] {
+    control::SolveRequest request = Request("build");
+    request.clear_frontend();
+    request.clear_exporters();
+    control::SolveResponse response;
+    grpc::ClientContext context;
+    solved = client.stub().Solve(&context, request, &response);
+  });
+  const auto ask = [&](const std::string& id) {
+    frontend::SolveRequest request;
+    request.set_frontend("dockerfile.v0");
+    (*request.mutable_frontendopt())["requestid"] = id;
+    (*request.mutable_frontendopt())["frontend.caps"] =
+        "moby.buildkit.frontend.subrequests+forward";
+    frontend::SolveResponse response;
+    grpc::ClientContext context;
+    context.AddMetadata(kBuildId, "build");
+    const grpc::Status told = client.gateway().Solve(&context, request, &response);
+    EXPECT_TRUE(told.ok()) << told.error_message();
+    return response.result();
+  };
+  const frontend::Result checked = ask("frontend.lint");
+  EXPECT_EQ(checked.metadata().at("result.statuscode"), "1");
+  EXPECT_THAT(checked.metadata().at("result.json"), HasSubstr("JSONArgsRecommended"));
+  EXPECT_THAT(ask("frontend.outline").metadata().at("result.txt"), HasSubstr("V           1"));
+  EXPECT_THAT(ask("frontend.targets").metadata().at("result.txt"), HasSubstr("app (default)"));
+  frontend::ReturnRequest end;
+  *end.mutable_result() = checked;
+  frontend::ReturnResponse ended;
+  grpc::ClientContext returns;
+  returns.AddMetadata(kBuildId, "build");
+  EXPECT_TRUE(client.gateway().Return(&returns, end, &ended).ok());
+  solver.join();
+  EXPECT_TRUE(solved.ok()) << solved.error_message();
+}
+
 TEST_F(BuildkitDoorTest, OnlyFilesThatHaveChangedAreSentAgain) {
   Directories directories = Dockerfile("FROM busybox:door\nCOPY . /c\n");
   const auto build = [&](const std::string& session) {

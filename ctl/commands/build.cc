@@ -82,6 +82,9 @@ class BuildAction final : public Action {
                  });
     flags.String(&sbom_, "sbom", 0, "true|false", "List the image's packages beside it");
     flags.Strings(&attest_, "attest", 0, "type=provenance|sbom,...", "The same in docker's form");
+    flags.Bool(&check_, "check", 0, "Check the Dockerfile and build nothing: --call=check");
+    flags.String(&call_, "call", 0, "build|check|outline|targets[,format=json]",
+                 "Say what the Dockerfile asks for instead of building it");
     flags.Strings(&annotations_, "annotation", 0, "[index:]KEY=VALUE",
                   "Annotation of the image's manifest");
     flags.String(&target_, "target", 0, "stage", "Stage to build");
@@ -128,6 +131,7 @@ class BuildAction final : public Action {
     GANTRY_ASSIGN_OR_RETURN(BuildInput input, BuildInput::Find(context, args[0], file_, open));
     GANTRY_RETURN_IF_ERROR(input.AddContexts(contexts_, open));
     GANTRY_RETURN_IF_ERROR(input.AddCaches(cache_from_, open));
+    if (!open.call().empty()) GANTRY_RETURN_IF_ERROR(input.TakeDockerfileOnly(open));
     if (input.is_tar() && !agent_sockets_.empty())
       return absl::InvalidArgumentError(
           "--ssh: not beside a tar from stdin, whose end would be that of the agent; unpack it");
@@ -159,9 +163,11 @@ class BuildAction final : public Action {
     });
     v1::BuildResponse response;
     v1::BuiltImage built;
+    v1::BuildReport report;
     absl::Status written;
     while (stream->Read(&response)) {
       if (response.has_built()) built = response.built();
+      if (response.has_report()) report = response.report();
       if (response.has_agent()) {
         agents.Take(response.agent());
         continue;
@@ -185,6 +191,10 @@ class BuildAction final : public Action {
       context.Err(
           absl::StrCat("ERROR: failed to build: failed to solve: ", finished.message(), "\n"));
       return 1;
+    }
+    if (!open.call().empty()) {
+      context.Out(report_as_json_ ? absl::StrCat(report.json(), "\n") : report.text());
+      return report.failed() ? 1 : 0;
     }
     GANTRY_RETURN_IF_ERROR(written);
     GANTRY_RETURN_IF_ERROR(result_.Finish());
@@ -249,6 +259,7 @@ class BuildAction final : public Action {
     GANTRY_ASSIGN_OR_RETURN(agent_sockets_, FindAgents(context, agents_, key_agents_));
     for (const auto& [id, socket] : agent_sockets_) open.add_agents(id);
     for (const std::string& one : allow_) open.add_allow(one);
+    GANTRY_RETURN_IF_ERROR(FillCall(open));
     const std::string epoch = context.Environment("SOURCE_DATE_EPOCH");
     int64_t seconds = 0;
     if (!epoch.empty()) {
@@ -267,6 +278,28 @@ class BuildAction final : public Action {
           text.substr(equals + 1);
     }
     return result_.AddCaches(cache_to_, open);
+  }
+
+  // "METHOD[,format=json]"
+  absl::Status FillCall(v1::BuildRequest::Open& open) {
+    if (check_ && !call_.empty() && call_ != "check")
+      return absl::InvalidArgumentError(
+          absl::StrCat("--check and --call ", call_, ": give one of them"));
+    if (check_) call_ = "check";
+    std::string method;
+    for (const absl::string_view part : absl::StrSplit(call_, ',', absl::SkipEmpty())) {
+      if (part == "format=json") {
+        report_as_json_ = true;
+      } else if (!absl::StrContains(part, '=') && method.empty()) {
+        method = std::string(part);
+      } else if (part != "format=text" && part != "format=default") {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "--call ", call_, ": \"", part, "\" is not known; write METHOD[,format=json]"));
+      }
+    }
+    if (method == "build") method.clear();
+    open.set_call(method);
+    return absl::OkStatus();
   }
 
   absl::Status AddSecret(Context& context, const std::string& text, v1::BuildRequest::Open& open) {
@@ -369,9 +402,10 @@ class BuildAction final : public Action {
       contexts_, agents_, allow_, platforms_, outputs_, cache_from_, cache_to_, attest_,
       annotations_;
   std::string file_, target_, network_, shm_size_, memory_, cpuset_, cgroup_parent_, progress_,
-      id_file_, metadata_file_, provenance_, sbom_;
+      id_file_, metadata_file_, provenance_, sbom_, call_;
   BuildLimits limits_;
-  bool no_cache_ = false, pull_ = false, push_ = false, quiet_ = false, ignored_ = false;
+  bool no_cache_ = false, pull_ = false, push_ = false, quiet_ = false, ignored_ = false,
+       check_ = false, report_as_json_ = false;
   std::vector<std::unique_ptr<KeyAgent>> key_agents_;
   std::map<std::string, std::string> agent_sockets_;  // by id
   BuildTarget result_;
@@ -392,7 +426,9 @@ Verb BuildVerb() {
           "  echo 'FROM busybox' | ctl build -t mine -\n"
           "  ctl build --secret id=token,src=token.txt .\n"
           "  ctl build https://example.org/app.git#v1.2:docker\n"
-          "  ctl build --build-context assets=../assets .\n",
+          "  ctl build --build-context assets=../assets .\n"
+          "  ctl build --check .\n"
+          "  ctl build --call outline --target test .\n",
       .min_args = 1,
       .max_args = 1,
       .completes = "files",

@@ -248,6 +248,17 @@ absl::Status BuildInput::AddCaches(const std::vector<std::string>& caches,
   return absl::OkStatus();
 }
 
+absl::Status BuildInput::TakeDockerfileOnly(v1::BuildRequest::Open& open) {
+  named_.clear();
+  if (directory_.empty()) return absl::OkStatus();
+  GANTRY_ASSIGN_OR_RETURN(*open.mutable_ignore_text(), IgnoreText(directory_, dockerfile_path_));
+  open.set_dockerfile_text(dockerfile_text_);
+  open.set_has_context(false);
+  open.clear_context_key();
+  directory_.clear();
+  return absl::OkStatus();
+}
+
 absl::Status BuildInput::Send(ContextWanted& wants, const ContextFiles::Write& write) const {
   if (tar_ >= 0) {
     StreamSink sink(write);

@@ -31,6 +31,10 @@ class BuildInput {
   // first build of a place that it is written to.
   absl::Status AddCaches(const std::vector<std::string>& caches, v1::BuildRequest::Open& open);
 
+  // For a report on the Dockerfile: of a directory it and the ignore file are in `open`, and no
+  // files are sent.
+  absl::Status TakeDockerfileOnly(v1::BuildRequest::Open& open);
+
   // The context comes as a tar from stdin.
   bool is_tar() const { return tar_ >= 0; }
   // "" where it is not known here.

@@ -160,22 +160,35 @@ class ContentWriter {
   size_t bytes_ = 0;
 };
 
-}  // namespace
-
-absl::StatusOr<engine::IgnoreRules> ContextRules(const std::string& directory,
-                                                 const std::string& dockerfile) {
+// The file and its text; both empty if there is none.
+absl::StatusOr<std::pair<std::string, std::string>> IgnoreFile(const std::string& directory,
+                                                               const std::string& dockerfile) {
   for (const std::string& path :
        {absl::StrCat(dockerfile, ".dockerignore"), absl::StrCat(directory, "/.dockerignore")}) {
     if (path == ".dockerignore") continue;  // there is no Dockerfile, and the file would be another
-    const absl::StatusOr<std::string> text = ReadFile(path, kMaxRulesBytes);
+    absl::StatusOr<std::string> text = ReadFile(path, kMaxRulesBytes);
     if (absl::IsNotFound(text.status())) continue;
     if (!text.ok()) return text.status();
-    absl::StatusOr<engine::IgnoreRules> rules = engine::IgnoreRules::Parse(*text);
-    if (!rules.ok())
-      return absl::InvalidArgumentError(absl::StrCat(path, ": ", rules.status().message()));
-    return rules;
+    return std::make_pair(path, *std::move(text));
   }
-  return engine::IgnoreRules();
+  return std::pair<std::string, std::string>();
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> IgnoreText(const std::string& directory,
+                                       const std::string& dockerfile) {
+  GANTRY_ASSIGN_OR_RETURN(auto file, IgnoreFile(directory, dockerfile));
+  return std::move(file.second);
+}
+
+absl::StatusOr<engine::IgnoreRules> ContextRules(const std::string& directory,
+                                                 const std::string& dockerfile) {
+  GANTRY_ASSIGN_OR_RETURN(const auto file, IgnoreFile(directory, dockerfile));
+  absl::StatusOr<engine::IgnoreRules> rules = engine::IgnoreRules::Parse(file.second);
+  if (!rules.ok())
+    return absl::InvalidArgumentError(absl::StrCat(file.first, ": ", rules.status().message()));
+  return rules;
 }
 
 absl::StatusOr<ContextFiles> ContextFiles::List(const std::string& directory,

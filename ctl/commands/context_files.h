@@ -29,6 +29,9 @@ namespace gantry::ctl {
 // rules if there is neither. kInvalidArgument: it does not parse.
 absl::StatusOr<engine::IgnoreRules> ContextRules(const std::string& directory,
                                                  const std::string& dockerfile);
+// The text of that file; "" if there is none.
+absl::StatusOr<std::string> IgnoreText(const std::string& directory,
+                                       const std::string& dockerfile);
 
 class ContextFiles {
  public:

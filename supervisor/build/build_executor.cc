@@ -31,6 +31,7 @@
 #include "base/tar/tree_writer.h"
 #include "base/tar/writer.h"
 #include "base/unique_fd.h"
+#include "base/utf8.h"
 #include "supervisor/build/attestation.h"
 #include "supervisor/build/build_caches.h"
 #include "supervisor/build/build_context.h"
@@ -40,6 +41,7 @@
 #include "supervisor/build/build_run.h"
 #include "supervisor/build/dockerfile_lint.h"
 #include "supervisor/build/dockerfile_parser.h"
+#include "supervisor/build/dockerfile_report.h"
 #include "supervisor/build/emulation.h"
 #include "supervisor/build/remote_files.h"
 #include "supervisor/build/sbom.h"
@@ -124,6 +126,8 @@ void ClampTimes(absl::Time epoch, oci::ImageConfig& config) {
 // By which the client has left files out of its context, where it has sent them, too.
 engine::IgnoreRules IgnoredOf(const v1::BuildRequest::Open& request, const BuildContext& context) {
   if (!request.remote_context().empty()) return {};
+  if (!request.ignore_text().empty())
+    return engine::IgnoreRules::Parse(request.ignore_text()).value_or(engine::IgnoreRules());
   const std::string file = request.dockerfile().empty() ? "Dockerfile" : request.dockerfile();
   for (const std::string& name : {file + ".dockerignore", std::string(".dockerignore")}) {
     const absl::StatusOr<std::string> text = context.ReadFile(name);
@@ -131,6 +135,26 @@ engine::IgnoreRules IgnoredOf(const v1::BuildRequest::Open& request, const Build
     return engine::IgnoreRules::Parse(*text).value_or(engine::IgnoreRules());
   }
   return {};
+}
+
+absl::StatusOr<v1::BuildReport> ReportOf(const std::string& call, const std::string& text,
+                                         const Dockerfile& dockerfile, const BuildPlan& plan,
+                                         const std::vector<Lint>& lints, const LintRules& rules) {
+  std::vector<Lint> all = LintStages(plan);
+  all.insert(all.end(), lints.begin(), lints.end());
+  std::vector<Lint> reported;
+  for (Lint& lint : all) {
+    if (rules.Reports(lint)) reported.push_back(std::move(lint));
+  }
+  std::stable_sort(reported.begin(), reported.end(),
+                   [](const Lint& a, const Lint& b) { return a.line < b.line; });
+  GANTRY_ASSIGN_OR_RETURN(DockerfileReport found,
+                          DescribeDockerfile(call, text, dockerfile, plan, reported));
+  v1::BuildReport report;
+  report.set_json(ToValidUtf8(found.json));
+  report.set_text(ToValidUtf8(found.text));
+  report.set_failed(found.failed);
+  return report;
 }
 
 absl::StatusOr<PackageList> PackagesOf(core::ImageBuild::Session& session,
@@ -220,10 +244,17 @@ absl::Status BuildExecutor::Build(const core::CallContext& call,
   std::vector<BuildPlan> plans;
   for (const PlanOptions& one : options) {
     GANTRY_ASSIGN_OR_RETURN(BuildPlan plan, PlanBuild(*dockerfile, one));
-    GANTRY_RETURN_IF_ERROR(emulation.Check(plan));
+    if (request.call().empty()) GANTRY_RETURN_IF_ERROR(emulation.Check(plan));
     plans.push_back(std::move(plan));
   }
   lints.insert(lints.end(), plans[0].lints.begin(), plans[0].lints.end());
+  if (!request.call().empty()) {
+    v1::BuildResponse response;
+    GANTRY_ASSIGN_OR_RETURN(
+        *response.mutable_report(),
+        ReportOf(request.call(), text, *dockerfile, plans[0], lints, lint_rules));
+    return log.Send(std::move(response));
+  }
   std::stable_sort(lints.begin(), lints.end(),
                    [](const Lint& a, const Lint& b) { return a.line < b.line; });
   GANTRY_RETURN_IF_ERROR(ReportLints(lints, lint_rules, file, log));

@@ -183,6 +183,8 @@ absl::StatusOr<BuildInputs> TakeInputs(const InputParts& parts) {
     GANTRY_ASSIGN_OR_RETURN(inputs.context, TakeContext(*parts.request, *parts.client, parts.places,
                                                         parts.cancel, *parts.log));
   }
+  // A report is about the Dockerfile alone.
+  if (!parts.request->call().empty()) return inputs;
   for (int i = 0; i < parts.request->contexts_size(); ++i)
     GANTRY_RETURN_IF_ERROR(TakeNamedContext(parts, i, inputs));
   return inputs;

@@ -32,7 +32,7 @@ absl::Status BuildkitDoor::ServeControl(UniqueFd connection) {
     work_ = std::make_unique<Executor>("buildkit", kThreads);
     services_.push_back(buildkit::NewControlService(solver_, jobs_, sessions_, *parts_.cache,
                                                     history_, parts_.version, *work_));
-    services_.push_back(buildkit::NewGatewayService(jobs_, *work_));
+    services_.push_back(buildkit::NewGatewayService(solver_, jobs_, *work_));
     grpc::ServerBuilder builder;
     builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
     builder.SetMaxSendMessageSize(kMaxMessageBytes);

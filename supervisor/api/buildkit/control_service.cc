@@ -216,7 +216,8 @@ class ControlService final : public control::Control::CallbackService {
 
   absl::Status SolveNow(Call& call, const control::SolveRequest& request,
                         control::SolveResponse& response) {
-    GANTRY_ASSIGN_OR_RETURN(const std::shared_ptr<SolveJob> job, jobs_.Begin(request.ref()));
+    GANTRY_ASSIGN_OR_RETURN(const std::shared_ptr<SolveJob> job,
+                            jobs_.Begin(request.ref(), request.session()));
     const absl::Cleanup end = [&] { jobs_.End(job); };
     if (request.definition().def_size() > 0)
       return absl::UnimplementedError(
@@ -226,14 +227,21 @@ class ControlService final : public control::Control::CallbackService {
     build.ref = request.ref();
     build.session = request.session();
     GANTRY_ASSIGN_OR_RETURN(build.destinations, DestinationsOf(request));
-    if (request.frontend().empty()) {
+    if (!request.frontend().empty()) {
+      GANTRY_ASSIGN_OR_RETURN(build.solve,
+                              ReadFrontend(request.frontend(), MapOf(request.frontendattrs()), {}));
+      if (!build.solve.request.call().empty()) {
+        GANTRY_ASSIGN_OR_RETURN(const v1::BuildReport report,
+                                solver_.Describe(call, std::move(build)));
+        (*response.mutable_exporterresponse())["result.json"] = report.json();
+        (*response.mutable_exporterresponse())["result.txt"] = report.text();
+        return absl::OkStatus();
+      }
+    } else {
       GANTRY_ASSIGN_OR_RETURN(std::optional<buildkit::Solve> planned,
                               job->AwaitReturn(&call.cancel()));
       if (!planned.has_value()) return absl::OkStatus();
       build.solve = *std::move(planned);
-    } else {
-      GANTRY_ASSIGN_OR_RETURN(build.solve,
-                              ReadFrontend(request.frontend(), MapOf(request.frontendattrs()), {}));
     }
     for (const std::string& one : request.entitlements()) build.solve.request.add_allow(one);
     for (const control::CacheOptionsEntry& one : request.cache().imports())

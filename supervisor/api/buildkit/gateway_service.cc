@@ -7,8 +7,10 @@
 #include "base/executor.h"
 #include "base/status_macros.h"
 #include "proto/buildkit/gateway.grpc.pb.h"
+#include "proto/gantry/v1/builds.pb.h"
 #include "supervisor/api/buildkit/services.h"
 #include "supervisor/api/buildkit/solve_job.h"
+#include "supervisor/api/buildkit/solver.h"
 #include "supervisor/api/grpc/work_call.h"
 
 namespace gantry::api::buildkit {
@@ -64,12 +66,12 @@ constexpr const char* kBuildCaps[] = {
 
 class GatewayService final : public frontend::LLBBridge::CallbackService {
  public:
-  GatewayService(SolveJobs& jobs, Executor& work)
-      : jobs_(jobs), work_(work, kShare, Scoped::kDefault) {}
+  GatewayService(Solver& solver, SolveJobs& jobs, Executor& work)
+      : solver_(solver), jobs_(jobs), work_(work, kShare, Scoped::kDefault) {}
 
   grpc::ServerUnaryReactor* Ping(grpc::CallbackServerContext* context, const frontend::PingRequest*,
                                  frontend::PongResponse* response) override {
-    return WithJob(context, [=](SolveJob&) {
+    return WithJob(context, [=](Call&, SolveJob&) {
       const auto add = [](const char* id, auto* caps) {
         caps->set_id(id);
         caps->set_enabled(true);
@@ -83,7 +85,7 @@ class GatewayService final : public frontend::LLBBridge::CallbackService {
   grpc::ServerUnaryReactor* Solve(grpc::CallbackServerContext* context,
                                   const frontend::SolveRequest* request,
                                   frontend::SolveResponse* response) override {
-    return WithJob(context, [=](SolveJob& job) -> absl::Status {
+    return WithJob(context, [=, this](Call& call, SolveJob& job) -> absl::Status {
       if (request->definition().def_size() > 0)
         return absl::UnimplementedError(
             "definitions (LLB) are not supported: Gantry builds Dockerfiles only");
@@ -94,6 +96,7 @@ class GatewayService final : public frontend::LLBBridge::CallbackService {
       const Attributes options = {request->frontendopt().begin(), request->frontendopt().end()};
       GANTRY_ASSIGN_OR_RETURN(buildkit::Solve solve,
                               ReadFrontend(request->frontend(), options, {}));
+      if (!solve.request.call().empty()) return Describe(call, job, std::move(solve), response);
       response->mutable_result()->mutable_ref()->set_id(job.Plan(std::move(solve)));
       return absl::OkStatus();
     });
@@ -102,7 +105,7 @@ class GatewayService final : public frontend::LLBBridge::CallbackService {
   grpc::ServerUnaryReactor* Return(grpc::CallbackServerContext* context,
                                    const frontend::ReturnRequest* request,
                                    frontend::ReturnResponse*) override {
-    return WithJob(context, [=](SolveJob& job) -> absl::Status {
+    return WithJob(context, [=](Call&, SolveJob& job) -> absl::Status {
       if (request->has_error()) {
         // As it was told to the client by an earlier call, or its own.
         job.Return(absl::UnknownError(request->error().message()));
@@ -121,7 +124,7 @@ class GatewayService final : public frontend::LLBBridge::CallbackService {
   grpc::ServerUnaryReactor* StatFile(grpc::CallbackServerContext* context,
                                      const frontend::StatFileRequest* request,
                                      frontend::StatFileResponse* response) override {
-    return WithJob(context, [=](SolveJob& job) -> absl::Status {
+    return WithJob(context, [=](Call&, SolveJob& job) -> absl::Status {
       GANTRY_RETURN_IF_ERROR(CheckRef(job, request->ref()));
       if (request->path() != "." && request->path() != "/")
         return absl::UnimplementedError("files of a result cannot be looked at");
@@ -133,19 +136,20 @@ class GatewayService final : public frontend::LLBBridge::CallbackService {
   grpc::ServerUnaryReactor* Evaluate(grpc::CallbackServerContext* context,
                                      const frontend::EvaluateRequest* request,
                                      frontend::EvaluateResponse*) override {
-    return WithJob(context, [=](SolveJob& job) { return CheckRef(job, request->ref()); });
+    return WithJob(context,
+                   [=](Call&, SolveJob& job) { return CheckRef(job, request->ref()); });
   }
 
   grpc::ServerUnaryReactor* Inputs(grpc::CallbackServerContext* context,
                                    const frontend::InputsRequest*,
                                    frontend::InputsResponse*) override {
-    return WithJob(context, [](SolveJob&) { return absl::OkStatus(); });
+    return WithJob(context, [](Call&, SolveJob&) { return absl::OkStatus(); });
   }
 
   grpc::ServerUnaryReactor* Warn(grpc::CallbackServerContext* context,
                                  const frontend::WarnRequest* request,
                                  frontend::WarnResponse*) override {
-    return WithJob(context, [=](SolveJob& job) {
+    return WithJob(context, [=](Call&, SolveJob& job) {
       SolveJob::Status status;
       moby::buildkit::v1::VertexWarning& warning = *status.add_warnings();
       warning.set_vertex(request->digest());
@@ -161,6 +165,23 @@ class GatewayService final : public frontend::LLBBridge::CallbackService {
   }
 
  private:
+  // An answer at once, instead of a plan: it is in the metadata of an empty result.
+  absl::Status Describe(Call& call, SolveJob& job, buildkit::Solve solve,
+                        frontend::SolveResponse* response) {
+    Solver::Job asked;
+    asked.ref = job.ref();
+    asked.session = job.session();
+    asked.solve = std::move(solve);
+    GANTRY_ASSIGN_OR_RETURN(const v1::BuildReport report,
+                            solver_.Describe(call, std::move(asked)));
+    auto& metadata = *response->mutable_result()->mutable_metadata();
+    metadata["result.json"] = report.json();
+    metadata["result.txt"] = report.text();
+    metadata["result.statuscode"] = report.failed() ? "1" : "0";
+    metadata["version"] = "1.0.0";
+    return absl::OkStatus();
+  }
+
   static absl::Status CheckRef(SolveJob& job, const std::string& ref) {
     return job.HasPlan(ref) ? absl::OkStatus()
                             : absl::NotFoundError(absl::StrCat("no such result ", ref));
@@ -176,18 +197,20 @@ class GatewayService final : public frontend::LLBBridge::CallbackService {
     return HandleOn(work_, *context, [this, id, work](Call& call) -> absl::Status {
       if (id.empty()) return absl::InvalidArgumentError("the call names no build");
       GANTRY_ASSIGN_OR_RETURN(const std::shared_ptr<SolveJob> job, jobs_.Find(id, &call.cancel()));
-      return work(*job);
+      return work(call, *job);
     });
   }
 
+  Solver& solver_;
   SolveJobs& jobs_;
   Lane work_;
 };
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> NewGatewayService(SolveJobs& jobs, Executor& work) {
-  return std::make_unique<GatewayService>(jobs, work);
+std::unique_ptr<grpc::Service> NewGatewayService(Solver& solver, SolveJobs& jobs,
+                                                 Executor& work) {
+  return std::make_unique<GatewayService>(solver, jobs, work);
 }
 
 }  // namespace gantry::api::buildkit

@@ -31,7 +31,7 @@ std::unique_ptr<grpc::Service> NewControlService(Solver& solver, SolveJobs& jobs
 // moby.buildkit.v1.frontend.LLBBridge: what a client calls while its build function runs. Of
 // definitions there is nothing; a Dockerfile frontend is planned, and built when the function
 // returns it.
-std::unique_ptr<grpc::Service> NewGatewayService(SolveJobs& jobs, Executor& work);
+std::unique_ptr<grpc::Service> NewGatewayService(Solver& solver, SolveJobs& jobs, Executor& work);
 
 }  // namespace gantry::api::buildkit
 

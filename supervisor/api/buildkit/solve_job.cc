@@ -118,8 +118,9 @@ absl::StatusOr<std::optional<Solve>> SolveJob::AwaitReturn(CancelToken* cancel) 
   return std::optional<Solve>(found->second);
 }
 
-absl::StatusOr<std::shared_ptr<SolveJob>> SolveJobs::Begin(const std::string& ref) {
-  auto job = std::make_shared<SolveJob>(ref);
+absl::StatusOr<std::shared_ptr<SolveJob>> SolveJobs::Begin(const std::string& ref,
+                                                           const std::string& session) {
+  auto job = std::make_shared<SolveJob>(ref, session);
   absl::MutexLock lock(&mu_);
   const auto ended = std::find(ended_.begin(), ended_.end(), ref);
   if (ended != ended_.end()) {

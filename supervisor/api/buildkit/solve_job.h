@@ -34,8 +34,11 @@ class SolveJob {
  public:
   using Status = moby::buildkit::v1::StatusResponse;
 
-  explicit SolveJob(std::string ref) : ref_(std::move(ref)) {}
+  explicit SolveJob(std::string ref, std::string session = "")
+      : ref_(std::move(ref)), session_(std::move(session)) {}
   const std::string& ref() const { return ref_; }
+  // The id of the client's session, "" where it gave none.
+  const std::string& session() const { return session_; }
 
   // ---- progress ----
 
@@ -59,6 +62,7 @@ class SolveJob {
   void Trim() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const std::string ref_;
+  const std::string session_;
 
   absl::Mutex mu_;
   std::deque<Status> statuses_ ABSL_GUARDED_BY(mu_);
@@ -74,7 +78,8 @@ class SolveJob {
 class SolveJobs {
  public:
   // kAlreadyExists: a build of that name is under way.
-  absl::StatusOr<std::shared_ptr<SolveJob>> Begin(const std::string& ref);
+  absl::StatusOr<std::shared_ptr<SolveJob>> Begin(const std::string& ref,
+                                                  const std::string& session = "");
   // Waits for one that is about to begin; the last few that ended are found, too.
   absl::StatusOr<std::shared_ptr<SolveJob>> Find(const std::string& ref, CancelToken* cancel,
                                                  absl::Duration patience = absl::Seconds(10));

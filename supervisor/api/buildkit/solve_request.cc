@@ -218,8 +218,17 @@ absl::Status ReadOption(const std::string& key, const std::string& value, Solve&
   } else if (key == "image-resolve-mode") {
     open.set_pull(value == "pull");
   } else if (key == "requestid") {
-    return absl::UnimplementedError(
-        absl::StrCat(value, ": --check and --call are not supported, only builds are"));
+    constexpr std::pair<const char*, const char*> kCalls[] = {
+        {"frontend.lint", "check"},
+        {"frontend.outline", "outline"},
+        {"frontend.targets", "targets"},
+        {"frontend.subrequests.describe", "describe"}};
+    for (const auto& [id, call] : kCalls) {
+      if (value == id) open.set_call(call);
+    }
+    if (open.call().empty())
+      return absl::UnimplementedError(absl::StrCat(
+          value, " is not supported: there is check, outline and targets (--call)"));
   } else if (key == "cache-imports") {
     return ReadImports(value, solve);
   } else if (key == "cache-from") {

@@ -209,6 +209,8 @@ class SessionClient : public build::BuildClient {
                              cache_manifest_ = descriptor.ToJson();
                            });
   }
+  // The patterns as an ignore file, after Dockerfile().
+  std::string ignore_text() const { return absl::StrJoin(excludes_, "\n"); }
   // Of the local cache that was written, "" if none was.
   const std::string& cache_manifest() const { return cache_manifest_; }
 
@@ -338,6 +340,29 @@ absl::Status FailureOf(const absl::Status& failure, const std::string& file,
   any.set_value(source.ToJson());
   told.SetPayload("grpc-status-details-bin", absl::Cord(details.SerializeAsString()));
   return told;
+}
+
+absl::StatusOr<v1::BuildReport> Solver::Describe(const core::CallContext& call, Job job) {
+  const SolveSources& sources = job.solve.sources;
+  v1::BuildRequest::Open& request = job.solve.request;
+  GANTRY_ASSIGN_OR_RETURN(const std::shared_ptr<Session> own,
+                          sessions_.Find(job.session, call.cancel));
+  SessionClient client(own, own, own, sources, request.contexts_size());
+  GANTRY_ASSIGN_OR_RETURN(const std::optional<std::string> text,
+                          client.Dockerfile(directory_, call.cancel));
+  if (text.has_value()) {
+    request.set_dockerfile_text(*text);
+    request.set_ignore_text(client.ignore_text());
+    request.set_has_context(false);
+  }
+  v1::BuildReport report;
+  const absl::Status done =
+      builder_.Build(call, request, client, [&](v1::BuildResponse event) -> absl::Status {
+        if (event.has_report()) report = std::move(*event.mutable_report());
+        return absl::OkStatus();
+      });
+  if (!done.ok()) return FailureOf(done, sources.filename, text.value_or(""));
+  return report;
 }
 
 absl::StatusOr<Attributes> Solver::Run(const core::CallContext& call, Job job,

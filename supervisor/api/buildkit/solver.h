@@ -14,6 +14,7 @@
 
 #include "absl/status/statusor.h"
 
+#include "proto/gantry/v1/builds.pb.h"
 #include "supervisor/api/buildkit/build_history.h"
 #include "supervisor/api/buildkit/session.h"
 #include "supervisor/api/buildkit/solve_progress.h"
@@ -43,6 +44,9 @@ class Solver {
     std::vector<Destination> destinations;
     bool plain_failures = false;  // failures are those of the builder, unchanged
   };
+  // What the Dockerfile says, where that is all that the client asks for (`call` of the request).
+  absl::StatusOr<v1::BuildReport> Describe(const core::CallContext& call, Job job);
+
   // What the client is told of the results, by BuildKit's names for it.
   absl::StatusOr<Attributes> Run(const core::CallContext& call, Job job,
                                  const std::function<void(SolveProgress::Status)>& tell);

@@ -69,7 +69,7 @@ TEST(ReadFrontendTest, WhatIsNotServedIsRefusedAndMistakesAreSaid) {
   using Options = Attributes;
   for (const Options& options :
        {Options{{"context:x", "input:x"}}, Options{{"contextsubdir", "x"}},
-        Options{{"attest:sbom", "generator=image"}}, Options{{"requestid", "frontend.lint"}},
+        Options{{"attest:sbom", "generator=image"}}, Options{{"requestid", "frontend.other"}},
         Options{{"attest:other", ""}}}) {
     EXPECT_TRUE(absl::IsUnimplemented(ReadFrontend("dockerfile.v0", options, {}).status()))
         << options.begin()->first;
@@ -80,6 +80,8 @@ TEST(ReadFrontendTest, WhatIsNotServedIsRefusedAndMistakesAreSaid) {
     EXPECT_TRUE(absl::IsInvalidArgument(ReadFrontend("dockerfile.v0", options, {}).status()))
         << options.begin()->first;
   }
+  EXPECT_EQ(ReadFrontend("dockerfile.v0", {{"requestid", "frontend.lint"}}, {})->request.call(),
+            "check");
   // What a client adds by itself is no wish of its user.
   EXPECT_TRUE(
       ReadFrontend("dockerfile.v0", {{"attest:provenance", "mode=min,inline-only=true"}}, {}).ok());
