@@ -508,6 +508,9 @@ TEST_F(BuildkitDoorTest, WhatIsNotServedIsRefusedInWords) {
   EXPECT_THAT(client.stub().Solve(&context, request, &response).error_message(),
               HasSubstr("definitions (LLB) are not supported"));
   EXPECT_THAT(api::docker::AskDocker(Socket(), "POST", "/session"), HasSubstr("HTTP/1.1 400"));
+  EXPECT_THAT(api::docker::AskDocker(Socket(), "POST", "/build/cancel"), HasSubstr("HTTP/1.1 400"));
+  EXPECT_THAT(api::docker::AskDocker(Socket(), "POST", "/build/cancel?id=gone"),
+              HasSubstr("HTTP/1.1 200"));
 }
 
 TEST_F(BuildkitDoorTest, AClientThatIsKilledLeavesNothing) {
@@ -566,6 +569,16 @@ TEST_F(BuildkitDoorTest, DockersCommandLineBuilds) {
   const Outcome failed = build({});
   EXPECT_EQ(failed.code, 1);
   EXPECT_THAT(failed.err, HasSubstr("unknown instruction: RNU"));
+  // A tar on standard input comes in a request of its own.
+  ASSERT_TRUE(WriteFile(context + "/Dockerfile", "FROM busybox:door\nCOPY file /from-tar\n").ok());
+  const Outcome tar = RunProgram({"tar", "-C", context, "-c", "."});
+  ASSERT_TRUE(Ok(tar));
+  const Outcome from_tar = RunProgram(
+      {docker, "--host", "unix://" + Socket(), "build", "-t", "made", "-"}, tar.out,
+      absl::Seconds(120),
+      {{"DOCKER_CONFIG", bed_->scratch() + "/client"}, {"DOCKER_BUILDKIT", "1"}});
+  ASSERT_TRUE(Ok(from_tar));
+  EXPECT_EQ(In({"cat", "/from-tar"}), "content\n");
 }
 
 }  // namespace

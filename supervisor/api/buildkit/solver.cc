@@ -109,12 +109,13 @@ class TreeOutput {
 class SessionClient : public build::BuildClient {
  public:
   SessionClient(std::shared_ptr<Session> own, std::shared_ptr<Session> dockerfile,
-                std::shared_ptr<Session> context, const SolveSources& sources, int contexts)
+                std::shared_ptr<Session> context, const Solver::Job& job)
       : own_(std::move(own)),
         dockerfile_(std::move(dockerfile)),
         context_(std::move(context)),
-        sources_(sources),
-        contexts_(contexts),
+        sources_(job.solve.sources),
+        upload_(job.upload),
+        contexts_(job.solve.request.contexts_size()),
         agents_(own_) {}
 
   // The Dockerfile, and with it what the context leaves out. nullopt: it is in the context.
@@ -157,10 +158,11 @@ class SessionClient : public build::BuildClient {
   absl::Status Files(int directory, CancelToken* cancel,
                      const std::function<void(int64_t)>& progress) override {
     if (sources_.context.empty()) {
-      return own_->Pull(sources_.upload, cancel, [&](ByteSource& tar) {
+      const auto read = [&](ByteSource& tar) {
         const v1::BuildRequest::Open nothing;
         return build::RequestClient(nothing, tar).Files(directory, cancel, progress);
-      });
+      };
+      return upload_ ? upload_(read) : own_->Pull(sources_.upload, cancel, read);
     }
     Session::Files wanted;
     wanted.name = sources_.context;
@@ -251,6 +253,7 @@ class SessionClient : public build::BuildClient {
   const std::shared_ptr<Session> dockerfile_;
   const std::shared_ptr<Session> context_;
   const SolveSources& sources_;
+  const std::function<absl::Status(const std::function<absl::Status(ByteSource&)>&)>& upload_;
   const int contexts_;  // of the request
   SessionAgents agents_;
   std::vector<std::string> excludes_;
@@ -347,7 +350,7 @@ absl::StatusOr<v1::BuildReport> Solver::Describe(const core::CallContext& call, 
   v1::BuildRequest::Open& request = job.solve.request;
   GANTRY_ASSIGN_OR_RETURN(const std::shared_ptr<Session> own,
                           sessions_.Find(job.session, call.cancel));
-  SessionClient client(own, own, own, sources, request.contexts_size());
+  SessionClient client(own, own, own, job);
   GANTRY_ASSIGN_OR_RETURN(const std::optional<std::string> text,
                           client.Dockerfile(directory_, call.cancel));
   if (text.has_value()) {
@@ -404,7 +407,7 @@ absl::StatusOr<Attributes> Solver::RunNow(const core::CallContext& call, Job& jo
   if (!sources.context_session.empty()) {
     GANTRY_ASSIGN_OR_RETURN(for_context, sessions_.Find(sources.context_session, call.cancel));
   }
-  SessionClient client(own, for_dockerfile, for_context, sources, request.contexts_size());
+  SessionClient client(own, for_dockerfile, for_context, job);
   GANTRY_ASSIGN_OR_RETURN(const std::optional<std::string> text,
                           client.Dockerfile(directory_, call.cancel));
   if (text.has_value()) {

@@ -21,6 +21,9 @@
 #include "supervisor/api/buildkit/solve_request.h"
 #include "supervisor/core/call_context.h"
 
+namespace gantry {
+class ByteSource;
+}
 namespace gantry::build {
 class BuildExecutor;
 }
@@ -43,6 +46,9 @@ class Solver {
     Solve solve;
     std::vector<Destination> destinations;
     bool plain_failures = false;  // failures are those of the builder, unchanged
+    // Gives the context, a tar, to `read`, where the client uploads it beside its session. Empty:
+    // the session has the upload that the sources name.
+    std::function<absl::Status(const std::function<absl::Status(ByteSource&)>& read)> upload;
   };
   // What the Dockerfile says, where that is all that the client asks for (`call` of the request).
   absl::StatusOr<v1::BuildReport> Describe(const core::CallContext& call, Job job);

@@ -114,12 +114,20 @@ absl::Status FillMaps(const Request& request, v1::BuildRequest::Open& open) {
 absl::StatusOr<v1::BuildRequest::Open> BuildQuery(const Request& request) {
   const std::string& remote = request.Query("remote");
   const std::string& version = request.Query("version");
-  if (version == "2")
-    return absl::UnimplementedError(
-        "BuildKit's protocol is not supported: use docker's classic builder, DOCKER_BUILDKIT=0");
-  if (!version.empty() && version != "1")
+  if (!version.empty() && version != "1" && version != "2")
     return absl::InvalidArgumentError(absl::StrCat("invalid version \"", version, "\""));
   if (request.Flag("squash")) return absl::UnimplementedError("squash is not supported");
+  // As docker on Linux, whose containers have neither.
+  if (request.HasQuery("securityopt"))
+    return absl::InvalidArgumentError(
+        "The daemon on this platform does not support setting security options on build");
+  const std::string& isolation = request.Query("isolation");
+  if (!isolation.empty() && isolation != "default")
+    return absl::InvalidArgumentError(
+        absl::StrCat("isolation \"", isolation, "\": on Linux there is only default"));
+  if (remote == "client-session")
+    return absl::InvalidArgumentError(
+        "remote=client-session: a context in a session needs version=2");
   v1::BuildRequest::Open open;
   if (remote.empty()) {
     open.set_has_context(true);

@@ -47,6 +47,9 @@ TEST(BuildQueryTest, WhatIsNoneIsRefusedByItsName) {
   EXPECT_TRUE(absl::IsInvalidArgument(Ask("t=a%40sha256%3A01").status()));
   EXPECT_TRUE(absl::IsInvalidArgument(Ask("ulimits=%5B%7B%7D%5D").status()));
   EXPECT_TRUE(absl::IsInvalidArgument(Ask("version=3").status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(Ask("securityopt=%5B%22x%22%5D").status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(Ask("isolation=hyperv").status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(Ask("remote=client-session").status()));
 }
 
 TEST(BuildQueryTest, CredentialsAreByRegistryAndBadOnesAreNone) {

@@ -1,10 +1,13 @@
 #include "supervisor/api/docker/build_routes.h"
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 #include "base/engine/value.h"
@@ -12,6 +15,7 @@
 #include "proto/gantry/v1/builds.pb.h"
 #include "supervisor/api/docker/build_query.h"
 #include "supervisor/api/docker/classic_build.h"
+#include "supervisor/api/docker/named_builds.h"
 #include "supervisor/api/docker/request.h"
 #include "supervisor/api/docker/session_build.h"
 #include "supervisor/build/build_executor.h"
@@ -61,16 +65,48 @@ absl::Status Prune(core::BuildCache& cache, Request& request) {
   return request.Reply(200, out);
 }
 
+// The context of a build that waits for it.
+constexpr char kUploadRequest[] = "upload-request:";
+
+absl::Status Upload(NamedBuilds& builds, const std::string& id, Request& request) {
+  GANTRY_RETURN_IF_ERROR(builds.Upload(id, request.body()));
+  return request.ReplyEmpty(200);
+}
+
+absl::Status AnyBuild(const BuildParts& parts, NamedBuilds& builds, Request& request) {
+  const std::string& id = request.Query("buildid");
+  if (request.Query("version") != "2") {
+    builds.Enter(id, &request.cancel());
+    const absl::Cleanup leave = [&] { builds.Leave(id, &request.cancel()); };
+    return Build(*parts.builder, request);
+  }
+  if (absl::StartsWith(id, kUploadRequest))
+    return Upload(builds, id.substr(sizeof kUploadRequest - 1), request);
+  builds.Enter(id, &request.cancel());
+  const absl::Cleanup leave = [&] { builds.Leave(id, &request.cancel()); };
+  if (request.Query("session").empty() && request.Query("remote").empty())
+    return BuildFromBody(*parts.builder, request);
+  if (parts.buildkit == nullptr)
+    return absl::UnimplementedError(
+        "BuildKit's protocol is not supported: use docker's classic builder, DOCKER_BUILDKIT=0");
+  return BuildInSession(*parts.buildkit, builds, request);
+}
+
+absl::Status Cancel(NamedBuilds& builds, Request& request) {
+  if (request.Query("id").empty()) return absl::InvalidArgumentError("build ID not provided");
+  builds.Cancel(request.Query("id"));
+  return request.ReplyEmpty(200);
+}
+
 }  // namespace
 
 void AddBuildRoutes(Router& router, const BuildParts& parts) {
   if (parts.builder == nullptr) return;
+  const auto builds = std::make_shared<NamedBuilds>();
   router.Add("POST", "/build",
-             [builder = parts.builder, buildkit = parts.buildkit](Request& request) {
-               if (request.Query("version") == "2" && buildkit != nullptr)
-                 return BuildInSession(*buildkit, request);
-               return Build(*builder, request);
-             });
+             [parts, builds](Request& request) { return AnyBuild(parts, *builds, request); });
+  router.Add("POST", "/build/cancel",
+             [builds](Request& request) { return Cancel(*builds, request); });
   router.Add("POST", "/build/prune",
              [cache = parts.cache](Request& request) { return Prune(*cache, request); });
 }

@@ -1,5 +1,5 @@
 // Builds: POST /build as docker's classic builder answers it or, in the session of a client, as
-// BuildKit does; POST /build/prune.
+// BuildKit does; POST /build/cancel and /build/prune.
 #ifndef GANTRY_SUPERVISOR_API_DOCKER_BUILD_ROUTES_H_
 #define GANTRY_SUPERVISOR_API_DOCKER_BUILD_ROUTES_H_
 

@@ -1,5 +1,6 @@
 #include "supervisor/api/docker/session_build.h"
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -10,12 +11,19 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
+#include "base/byte_stream.h"
+#include "base/clock.h"
 #include "base/engine/value.h"
 #include "base/status_macros.h"
 #include "proto/buildkit/control.pb.h"
+#include "proto/gantry/v1/builds.pb.h"
 #include "supervisor/api/buildkit/buildkit_door.h"
+#include "supervisor/api/buildkit/solve_progress.h"
 #include "supervisor/api/buildkit/solve_request.h"
+#include "supervisor/api/docker/build_query.h"
+#include "supervisor/api/docker/named_builds.h"
 #include "supervisor/api/docker/request.h"
+#include "supervisor/build/build_executor.h"
 
 namespace gantry::api::docker {
 namespace {
@@ -83,7 +91,7 @@ Value TraceOf(const buildkit::SolveProgress::Status& status) {
 
 }  // namespace
 
-absl::StatusOr<buildkit::Solver::Job> SessionBuildOf(const Request& request) {
+absl::StatusOr<buildkit::Solver::Job> SessionBuildOf(const Request& request, NamedBuilds& builds) {
   Attributes attributes;
   const auto copy = [&](const char* query, const char* key) {
     if (!request.Query(query).empty()) attributes[key] = request.Query(query);
@@ -97,10 +105,11 @@ absl::StatusOr<buildkit::Solver::Job> SessionBuildOf(const Request& request) {
   if (request.Flag("pull")) attributes["image-resolve-mode"] = "pull";
   if (request.Query("shmsize") != "0") copy("shmsize", "shm-size");
   if (request.Flag("squash")) return absl::UnimplementedError("squash is not supported");
-  if (const std::string& remote = request.Query("remote"); remote != "client-session") {
-    if (remote == "upload-request")
-      return absl::UnimplementedError(
-          "a context from standard input needs buildx, or the classic builder (DOCKER_BUILDKIT=0)");
+  const std::string& id = request.Query("buildid");
+  const bool upload = request.Query("remote") == "upload-request";
+  if (upload) {
+    attributes["context"] = absl::StrCat("http://buildkit-session/", id);
+  } else if (const std::string& remote = request.Query("remote"); remote != "client-session") {
     attributes["context"] = remote;
   }
   GANTRY_RETURN_IF_ERROR(AddMap(request, "buildargs", "build-arg:", attributes));
@@ -128,7 +137,12 @@ absl::StatusOr<buildkit::Solver::Job> SessionBuildOf(const Request& request) {
     if (!limits.empty()) attributes["ulimit"] = absl::StrJoin(limits, ",");
   }
   buildkit::Solver::Job job;
-  job.ref = request.Query("buildid");
+  job.ref = id;
+  if (upload) {
+    job.upload = [&builds, id](const std::function<absl::Status(ByteSource&)>& read) {
+      return builds.ReadUpload(id, read);
+    };
+  }
   job.session = request.Query("session");
   job.plain_failures = true;
   if (job.session.empty())
@@ -151,27 +165,20 @@ absl::StatusOr<buildkit::Solver::Job> SessionBuildOf(const Request& request) {
   return job;
 }
 
-absl::Status BuildInSession(BuildkitDoor& door, Request& request) {
-  GANTRY_ASSIGN_OR_RETURN(buildkit::Solver::Job job, SessionBuildOf(request));
-  GANTRY_RETURN_IF_ERROR(request.Begin(200, "application/json"));
-  absl::Status sent;
-  const absl::StatusOr<Attributes> built = door.solver().Run(
-      request.context(), std::move(job), [&](const buildkit::SolveProgress::Status& status) {
-        // A client that has left cancels the build by that.
-        if (sent.ok() && status.ByteSizeLong() > 0) sent = request.Write(TraceOf(status));
-      });
-  GANTRY_RETURN_IF_ERROR(sent);
+namespace {
+
+// The last documents of the answer: the image's id, or why there is none.
+absl::Status EndBuild(Request& request, const absl::StatusOr<std::string>& built) {
   Value line = Value::EmptyObject();
   if (built.ok()) {
     Value id = Value::EmptyObject();
-    const auto digest = built->find("containerimage.digest");
-    id.Set("ID", digest == built->end() ? "" : digest->second);
+    id.Set("ID", *built);
     line.Set("id", "moby.image.id");
     line.Set("aux", std::move(id));
     if (request.Flag("q")) {
       // Which is all that such a client prints.
       Value text = Value::EmptyObject();
-      text.Set("stream", digest == built->end() ? "" : absl::StrCat(digest->second, "\n"));
+      text.Set("stream", built->empty() ? "" : absl::StrCat(*built, "\n"));
       GANTRY_RETURN_IF_ERROR(request.Write(text));
     }
   } else {
@@ -182,6 +189,38 @@ absl::Status BuildInSession(BuildkitDoor& door, Request& request) {
   }
   GANTRY_RETURN_IF_ERROR(request.Write(line));
   return request.End();
+}
+
+}  // namespace
+
+absl::Status BuildFromBody(build::BuildExecutor& builder, Request& request) {
+  GANTRY_ASSIGN_OR_RETURN(const v1::BuildRequest::Open open, BuildQuery(request));
+  GANTRY_RETURN_IF_ERROR(request.Begin(200, "application/json"));
+  buildkit::SolveProgress progress(request.Query("buildid"),
+                                   open.dockerfile().empty() ? "Dockerfile" : open.dockerfile());
+  std::string image;
+  const absl::Status built = builder.Build(
+      request.context(), open, request.body(), [&](v1::BuildResponse event) -> absl::Status {
+        if (event.has_built()) image = event.built().image_id();
+        const buildkit::SolveProgress::Status status = progress.Add(event, Clock::Real().Now());
+        return status.ByteSizeLong() > 0 ? request.Write(TraceOf(status)) : absl::OkStatus();
+      });
+  return EndBuild(request, built.ok() ? absl::StatusOr<std::string>(image) : built);
+}
+
+absl::Status BuildInSession(BuildkitDoor& door, NamedBuilds& builds, Request& request) {
+  GANTRY_ASSIGN_OR_RETURN(buildkit::Solver::Job job, SessionBuildOf(request, builds));
+  GANTRY_RETURN_IF_ERROR(request.Begin(200, "application/json"));
+  absl::Status sent;
+  const absl::StatusOr<Attributes> built = door.solver().Run(
+      request.context(), std::move(job), [&](const buildkit::SolveProgress::Status& status) {
+        // A client that has left cancels the build by that.
+        if (sent.ok() && status.ByteSizeLong() > 0) sent = request.Write(TraceOf(status));
+      });
+  GANTRY_RETURN_IF_ERROR(sent);
+  if (!built.ok()) return EndBuild(request, built.status());
+  const auto digest = built->find("containerimage.digest");
+  return EndBuild(request, digest == built->end() ? std::string() : digest->second);
 }
 
 }  // namespace gantry::api::docker
