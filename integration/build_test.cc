@@ -257,6 +257,26 @@ TEST_F(BuildTest, CopiesFollowDockersRules) {
   EXPECT_TRUE(absl::StrContains(missing.err, "\"/nothing\": not found")) << missing.err;
 }
 
+TEST_F(BuildTest, ALinkedCopyDependsOnNothingBelowIt) {
+  File("f", "f\n");
+  const auto text = [](const std::string& below) {
+    return absl::StrCat("FROM busybox:test\nRUN mkdir /real && ln -s real /dir && echo ", below,
+                        " > /below\nCOPY --link --chown=7:8 f /dir/f\nCOPY --link f /g\n");
+  };
+  ASSERT_TRUE(Ok(Build(text("1"))));
+  // Links below are not followed: what is copied lies on them.
+  EXPECT_EQ(In({"sh", "-c", "ls /real; test ! -L /dir && stat -c %u:%g /dir/f; cat /g /below"}),
+            "7:8\nf\n1");
+  const Outcome again = Build(text("2"));
+  ASSERT_TRUE(Ok(again));
+  EXPECT_THAT(again.err,
+              testing::ContainsRegex("COPY --link --chown=7:8 f /dir/f\n#[0-9]+ CACHED"));
+  EXPECT_EQ(In({"cat", "/dir/f", "/below"}), "f\n2");
+  File("f", "changed\n");
+  ASSERT_TRUE(Ok(Build(text("2"))));
+  EXPECT_EQ(In({"cat", "/g"}), "changed");
+}
+
 TEST_F(BuildTest, LinksInTheContextDoNotLeadOutOfIt) {
   ASSERT_TRUE(WriteFile(bed_->scratch() + "/secret", "outside\n").ok());
   std::filesystem::create_symlink(bed_->scratch() + "/secret", context_ + "/file");

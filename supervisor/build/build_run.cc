@@ -59,6 +59,13 @@ absl::StatusOr<std::pair<uint32_t, uint32_t>> OwnerOf(int root, const std::strin
   return std::make_pair(user.uid, user.gid);
 }
 
+// COPY --link, where it needs nothing of the files below: no names of owners. --chmod asks for an
+// ordinary copy, as in BuildKit.
+bool IsLinked(const LayerStep& layer) {
+  return layer.link && layer.mode.empty() &&
+         layer.owner.find_first_not_of("0123456789:") == std::string::npos;
+}
+
 // An image for another platform than it was asked for is taken, but seldom meant.
 void LintPlatform(const Stage& stage, const oci::ImageConfig& config, std::vector<Lint>& lints) {
   const content::Platform& got = config.platform;
@@ -330,6 +337,7 @@ absl::Status BuildRun::AddMounted(const LayerStep& layer, KeyWriter& key) {
 }
 
 absl::Status BuildRun::AddCopied(const LayerStep& layer, KeyWriter& key) {
+  if (IsLinked(layer)) key.Add("link", "1");
   key.Add("destination", layer.destination);
   key.Add("owner", layer.owner);
   key.Add("mode", layer.mode);
@@ -474,21 +482,24 @@ absl::Status BuildRun::DoStep(const Stage& stage, const LayerStep& layer, v1::Bu
     }
   }
   core::BuildRoot next;
+  absl::optional<absl::Time> made_before;
   if (layer.kind == LayerStep::Kind::kRun) {
     GANTRY_ASSIGN_OR_RETURN(next, DoRun(built.root, layer, step));
+  } else if (IsLinked(layer)) {
+    GANTRY_ASSIGN_OR_RETURN(next, DoLinked(stage, built.root, layer, made_before));
   } else if (layer.kind == LayerStep::Kind::kWorkdir) {
     GANTRY_ASSIGN_OR_RETURN(next, DoWorkdir(built.root, layer));
   } else {
     GANTRY_ASSIGN_OR_RETURN(next, DoCopy(built.root, layer));
   }
   built.evaluator->Done(layer, true);
-  const absl::Time now = Clock::Real().Now();
+  const absl::Time now = made_before.value_or(Clock::Real().Now());
   built.evaluator->config().history.back().created = TimeText(now);
   GANTRY_RETURN_IF_ERROR(parts_.cache->Put(*parts_.session, key, layer.shown, next, now));
   step.set_image_id(next.chain_id());
   built.root = std::move(next);
   built.steps.push_back({key, built.root, now});
-  return parts_.log->End(step);
+  return parts_.log->End(step, /*cached=*/made_before.has_value());
 }
 
 absl::Status BuildRun::Allowed(const std::string& entitlement) const {
@@ -557,6 +568,29 @@ absl::StatusOr<core::BuildRoot> BuildRun::DoRun(const core::BuildRoot& root, con
                      "\" did not complete successfully: exit code: ", ran.exit_code));
   }
   return *std::move(ran.root);
+}
+
+absl::StatusOr<core::BuildRoot> BuildRun::DoLinked(const Stage& stage, const core::BuildRoot& root,
+                                                   const LayerStep& layer,
+                                                   absl::optional<absl::Time>& made_at) {
+  core::BuildRoot nothing;
+  nothing.manifest.media_type = root.manifest.media_type;
+  GANTRY_ASSIGN_OR_RETURN(const std::string key, KeyOf(nothing, layer));
+  core::BuildRoot alone;
+  absl::optional<core::BuildCache::Hit> hit;
+  if (MayReuse(stage)) {
+    GANTRY_ASSIGN_OR_RETURN(hit, parts_.cache->Find(*parts_.session, nothing, key));
+  }
+  if (hit.has_value()) {
+    made_at = hit->made_at;
+    alone = std::move(hit->root);
+  } else {
+    GANTRY_ASSIGN_OR_RETURN(alone, DoCopy(nothing, layer));
+    GANTRY_RETURN_IF_ERROR(
+        parts_.cache->Put(*parts_.session, key, layer.shown, alone, Clock::Real().Now()));
+  }
+  if (root.diff_ids.empty()) return alone;
+  return parts_.session->Adopt(root, alone.manifest.layers.back(), alone.diff_ids.back());
 }
 
 absl::StatusOr<core::BuildRoot> BuildRun::DoWorkdir(const core::BuildRoot& root,

@@ -111,6 +111,11 @@ class BuildRun {
   absl::StatusOr<core::BuildRoot> DoRun(const core::BuildRoot& root, const LayerStep& layer,
                                         v1::BuildStep& step);
   absl::StatusOr<core::BuildRoot> DoCopy(const core::BuildRoot& root, const LayerStep& layer);
+  // A copy whose layer is made on nothing and lies on whatever is below it, so that it is reused
+  // when that changes. `made_at` becomes the time of an earlier build if it was made there.
+  absl::StatusOr<core::BuildRoot> DoLinked(const Stage& stage, const core::BuildRoot& root,
+                                           const LayerStep& layer,
+                                           absl::optional<absl::Time>& made_at);
   absl::StatusOr<core::BuildRoot> DoWorkdir(const core::BuildRoot& root, const LayerStep& layer);
   // A digest of all that the step reads: the files below it, its definition, and what it copies or
   // mounts.
