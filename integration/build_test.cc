@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -255,6 +256,23 @@ TEST_F(BuildTest, CopiesFollowDockersRules) {
   const Outcome missing = Build("FROM busybox:test\nCOPY nothing /x\n");
   EXPECT_EQ(missing.code, 1);
   EXPECT_TRUE(absl::StrContains(missing.err, "\"/nothing\": not found")) << missing.err;
+}
+
+TEST_F(BuildTest, AttributesOfTheContextsFilesAreInTheImage) {
+  File("d/tool", "x", 0755);
+  // cap_net_bind_service, permitted and effective, as setcap writes it.
+  const unsigned char capability[] = {1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+  const std::string tool = context_ + "/d/tool";
+  ASSERT_EQ(setxattr(tool.c_str(), "security.capability", capability, sizeof capability, 0), 0);
+  const std::string out = bed_->scratch() + "/out";
+  ASSERT_TRUE(Ok(Build("FROM busybox:test\nCOPY d /d\n", {"-o", out})));
+  char value[100];
+  EXPECT_EQ(getxattr((out + "/d/tool").c_str(), "security.capability", value, sizeof value),
+            static_cast<ssize_t>(sizeof capability));
+  // Without them it is another file.
+  ASSERT_EQ(removexattr(tool.c_str(), "security.capability"), 0);
+  ASSERT_TRUE(Ok(Build("FROM busybox:test\nCOPY d /d\n", {"-o", out + "2"})));
+  EXPECT_LT(getxattr((out + "2/d/tool").c_str(), "security.capability", value, sizeof value), 0);
 }
 
 TEST_F(BuildTest, ALinkedCopyDependsOnNothingBelowIt) {

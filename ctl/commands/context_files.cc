@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -13,7 +14,9 @@
 #include <memory>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 
 #include "base/errno_status.h"
 #include "base/file.h"
@@ -27,6 +30,7 @@ constexpr size_t kMaxRulesBytes = 1 << 20;
 constexpr size_t kEntriesInMessage = 2000;
 constexpr size_t kMessageBytes = 256 << 10;
 constexpr size_t kContentsInMessage = 256;
+constexpr size_t kMaxAttributeBytes = 64 << 10;
 // The kernel's clock for the times of files may be this much behind: a file that was changed so
 // recently may change again and keep its times.
 constexpr int64_t kSettledNanos = 50'000'000;
@@ -88,6 +92,7 @@ class Lister {
         UniqueFd below(
             openat(directory, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
         if (!below.valid()) return ErrnoToStatus(errno, path);
+        Attributes(absl::StrCat("/proc/self/fd/", below.get()), entry);
         return Directory(std::move(below), path);
       }
       case S_IFLNK: {
@@ -116,8 +121,31 @@ class Lister {
     if (info.st_nlink > 1) {
       const auto [first, is_new] = linked_.emplace(std::make_pair(info.st_dev, info.st_ino), path);
       if (!is_new) entry.set_hard_link_to(first->second);
+      if (!is_new) return absl::OkStatus();
     }
+    Attributes(absl::StrCat("/proc/self/fd/", directory, "/", name), entry);
     return absl::OkStatus();
+  }
+
+  // Those that a build keeps. One that cannot be read is left out, as the file's content may be.
+  static void Attributes(const std::string& path, v1::ContextEntry& entry) {
+    char list[16 << 10];
+    const bool is_directory = S_ISDIR(entry.mode());
+    const ssize_t length = is_directory ? listxattr(path.c_str(), list, sizeof list)
+                                        : llistxattr(path.c_str(), list, sizeof list);
+    if (length <= 0) return;
+    for (const absl::string_view name :
+         absl::StrSplit(absl::string_view(list, static_cast<size_t>(length)), '\0',
+                        absl::SkipEmpty())) {
+      if (name != "security.capability" && !absl::StartsWith(name, "user.")) continue;
+      char value[kMaxAttributeBytes];
+      const std::string key(name);
+      const ssize_t size = is_directory
+                               ? getxattr(path.c_str(), key.c_str(), value, sizeof value)
+                               : lgetxattr(path.c_str(), key.c_str(), value, sizeof value);
+      if (size >= 0)
+        (*entry.mutable_attributes())[key] = std::string(value, static_cast<size_t>(size));
+    }
   }
 
   const engine::IgnoreRules& rules_;

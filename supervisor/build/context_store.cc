@@ -6,6 +6,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <iterator>
@@ -31,6 +32,7 @@ constexpr int kMaxCopies = 16;
 constexpr size_t kMaxEntries = 4 << 20;
 constexpr size_t kMaxOpen = 64;
 constexpr size_t kMaxIndexBytes = size_t{1} << 30;
+constexpr size_t kMaxAttributeBytes = 64 << 10;
 constexpr char kLockSuffix[] = ".lock";
 
 using File = record::v1::ContextIndex::File;
@@ -67,10 +69,34 @@ File FileOf(const v1::ContextEntry& entry) {
   file.set_hard_link_to(entry.hard_link_to());
   file.set_device_major(entry.device_major());
   file.set_device_minor(entry.device_minor());
+  *file.mutable_attributes() = entry.attributes();
   return file;
 }
 
+// Extended attributes that belong to a file and not to the file system it lies on.
+bool IsKept(absl::string_view attribute) {
+  return attribute == "security.capability" || absl::StartsWith(attribute, "user.");
+}
+
+bool SameAttributes(const v1::ContextEntry& entry, const File& file) {
+  if (entry.attributes().size() != file.attributes().size()) return false;
+  for (const auto& [name, value] : entry.attributes()) {
+    const auto found = file.attributes().find(name);
+    if (found == file.attributes().end() || found->second != value) return false;
+  }
+  return true;
+}
+
+absl::Status SetAttributes(int fd, const v1::ContextEntry& entry) {
+  for (const auto& [name, value] : entry.attributes()) {
+    if (fsetxattr(fd, name.c_str(), value.data(), value.size(), 0) != 0 && errno != ENOTSUP)
+      return ErrnoToStatus(errno, absl::StrCat(entry.path(), ": attribute ", name));
+  }
+  return absl::OkStatus();
+}
+
 bool IsSame(const v1::ContextEntry& entry, const File& file) {
+  if (!SameAttributes(entry, file)) return false;
   if (entry.mode() != file.mode() || entry.mtime_seconds() != file.mtime_seconds() ||
       entry.mtime_nanos() != file.mtime_nanos())
     return false;
@@ -152,6 +178,8 @@ const std::string& ContextTree::DigestOf(absl::string_view path) const {
     found = files_.find(found->second.hard_link_to());
     if (found == files_.end()) return none;
   }
+  // What a file is besides its content is read from where it lies.
+  if (!found->second.attributes().empty()) return none;
   return found->second.digest();
 }
 
@@ -227,6 +255,12 @@ absl::Status ContextUpdate::Add(const v1::ContextEntry& entry) {
         !listing_[first->second].hard_link_to().empty())
       return wrong("it is a link to a file that is not listed before it");
   }
+  if (entry.attributes_size() > 0 && kind != S_IFREG && kind != S_IFDIR)
+    return wrong("only files and directories have attributes");
+  for (const auto& [name, value] : entry.attributes()) {
+    if (!IsKept(name) || value.size() > kMaxAttributeBytes)
+      return wrong("an attribute is too large, or none that a context has");
+  }
   if (!by_path_.emplace(path, static_cast<uint32_t>(listing_.size())).second)
     return wrong("listed twice");
   listing_.push_back(entry);
@@ -271,7 +305,16 @@ absl::Status ContextUpdate::Make(uint32_t index) {
       GANTRY_ASSIGN_OR_RETURN(const int parent, tree_->ParentOf(entry.path(), name));
       if (mkdirat(parent, name.c_str(), 0700) != 0) return ErrnoToStatus(errno, entry.path());
     }
-    tree_->files_[entry.path()] = FileOf(entry);  // Finish() sets mode and time
+    File& file = tree_->files_[entry.path()];
+    if (!SameAttributes(entry, file)) {
+      const UniqueFd directory =
+          OpenInRoot(tree_->root(), entry.path(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+      if (!directory.valid()) return ErrnoToStatus(errno, entry.path());
+      for (const auto& [name, value] : file.attributes())
+        fremovexattr(directory.get(), name.c_str());
+      GANTRY_RETURN_IF_ERROR(SetAttributes(directory.get(), entry));
+    }
+    file = FileOf(entry);  // Finish() sets mode and time
     return absl::OkStatus();
   }
   GANTRY_RETURN_IF_ERROR(tree_->Remove(entry.path()));
@@ -340,6 +383,7 @@ absl::Status ContextUpdate::Close(uint32_t index, bool missing) {
     open_.erase(index);
     return tree_->Remove(entry.path());
   }
+  GANTRY_RETURN_IF_ERROR(SetAttributes(open->file.get(), entry));
   const timespec times[2] = {TimeOf(entry), TimeOf(entry)};
   if (fchmod(open->file.get(), entry.mode() & 07777) != 0 || futimens(open->file.get(), times) != 0)
     return ErrnoToStatus(errno, entry.path());

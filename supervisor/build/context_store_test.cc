@@ -1,6 +1,9 @@
 #include "supervisor/build/context_store.h"
 
+#include <errno.h>
+#include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <string>
@@ -95,6 +98,40 @@ TEST_F(ContextStoreTest, OnlyWhatChangedIsWantedAgain) {
   EXPECT_EQ(tree_->DigestOf("d/b"), content::Digest::Sha256Of("y").str());
   tree_.reset();
   EXPECT_EQ(Sync({Directory("d"), Regular("d/a", 1, "1"), Regular("d/b", 1, "2")}, "z"), Paths{});
+}
+
+TEST_F(ContextStoreTest, ExtendedAttributesComeWithTheirFiles) {
+  v1::ContextEntry file = Regular("d/a", 1, "1");
+  (*file.mutable_attributes())["user.note"] = "one";
+  v1::ContextEntry folder = Directory("d");
+  (*folder.mutable_attributes())["user.note"] = "of d";
+  (*folder.mutable_attributes())["user.gone"] = "x";
+  Sync({folder, file}, "x");
+  const auto attribute = [&](const std::string& path, const char* name) {
+    char value[100];
+    const ssize_t n =
+        getxattr(absl::StrCat(tree_->path(), "/", path).c_str(), name, value, sizeof value);
+    return n < 0 ? std::string(strerror(errno)) : std::string(value, static_cast<size_t>(n));
+  };
+  if (attribute("d/a", "user.note") == strerror(ENOTSUP))
+    GTEST_SKIP() << "the file system of temporary files has no attributes";
+  EXPECT_EQ(attribute("d/a", "user.note"), "one");
+  EXPECT_EQ(attribute("d", "user.note"), "of d");
+  // Its digest alone does not say what the file is.
+  EXPECT_EQ(tree_->DigestOf("d/a"), "");
+  tree_.reset();
+  EXPECT_EQ(Sync({folder, file}, "y"), Paths{});
+  tree_.reset();
+  (*file.mutable_attributes())["user.note"] = "two";
+  folder.mutable_attributes()->erase("user.gone");
+  EXPECT_EQ(Sync({folder, file}, "z"), Paths{"d/a"});
+  EXPECT_EQ(attribute("d/a", "user.note"), "two");
+  EXPECT_EQ(attribute("d", "user.gone"), strerror(ENODATA));
+  auto update = store_.Begin("other");
+  ASSERT_TRUE(update.ok());
+  (*file.mutable_attributes())["security.selinux"] = "x";
+  file.set_path("b");
+  EXPECT_TRUE(absl::IsInvalidArgument((*update)->Add(file)));
 }
 
 TEST_F(ContextStoreTest, AFileWithoutVersionIsAlwaysWanted) {
