@@ -149,7 +149,12 @@ TEST_F(BuildTest, ASecondBuildTakesEverythingFromTheCache) {
   EXPECT_NE(In({"cat", "/w/id"}), second);
 
   EXPECT_TRUE(absl::StrContains(bed_->CtlOut({"builder", "du"}), "RUN cat a"));
+  // What the image has in common with the cache stays, unless it is asked for.
   ASSERT_TRUE(Ok(bed_->Ctl({"builder", "prune", "-f"})));
+  EXPECT_TRUE(
+      absl::StrContains(bed_->CtlOut({"builder", "du", "--filter", "shared=true"}), "RUN cat a"));
+  EXPECT_EQ(bed_->CtlOut({"builder", "du", "-q", "--filter", "private=true"}), "");
+  ASSERT_TRUE(Ok(bed_->Ctl({"builder", "prune", "-af"})));
   EXPECT_EQ(bed_->CtlOut({"builder", "du", "-q"}), "");
   EXPECT_EQ(In({"cat", "/w/b"}), "2") << "pruning the cache took an image's layers";
 }

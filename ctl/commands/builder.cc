@@ -73,11 +73,12 @@ class PruneAction final : public Action {
  public:
   void AddFlags(FlagSet& flags) override {
     flags.Bool(&force_, "force", 'f', "Do not ask");
-    flags.Bool(&all_, "all", 'a', "Accepted: everything that is not in use goes");
+    flags.Bool(&all_, "all", 'a', "Also layers that images have in common with the cache");
     filters_.AddFlag(flags, 0);
     flags.String(&keep_, "keep-storage", 0, "bytes",
                  "Keep so much, of what was used most recently");
     flags.Alias("reserved-space", "keep-storage");
+    flags.Alias("max-used-space", "keep-storage");
   }
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     v1::PruneBuildCacheRequest request;
@@ -88,8 +89,10 @@ class PruneAction final : public Action {
       request.set_keep_bytes(bytes);
     }
     if (!force_) {
-      GANTRY_ASSIGN_OR_RETURN(const bool agreed,
-                              Agreed(context, "This will remove the build cache."));
+      GANTRY_ASSIGN_OR_RETURN(
+          const bool agreed,
+          Agreed(context, all_ ? "This will remove all of the build cache."
+                               : "This will remove the build cache that no image shares."));
       if (!agreed) return 0;
     }
     GANTRY_ASSIGN_OR_RETURN(const int64_t bytes,

@@ -1,6 +1,7 @@
 #include "supervisor/core/build_cache.h"
 
 #include <algorithm>
+#include <set>
 #include <tuple>
 #include <utility>
 
@@ -12,7 +13,11 @@
 #include "proto/gantry/v1/builds.pb.h"
 #include "proto/gantry/v1/types.pb.h"
 #include "proto/record/v1/record.pb.h"
+#include "supervisor/core/image_catalog.h"
+#include "supervisor/distribution/walk_budget.h"
 #include "supervisor/gc/scheduler.h"
+#include "supervisor/metadata/filter.h"
+#include "supervisor/oci/manifest.h"
 
 namespace gantry::core {
 namespace {
@@ -31,6 +36,19 @@ v1::BuildCacheRecord Shown(const metadata::StoredCacheRecord& stored) {
   *out.mutable_last_used_at() = stored.record.last_used_at();
   out.set_uses(stored.record.uses());
   return out;
+}
+
+// Digests of what is below an image. What cannot be read is left out.
+void AddTree(content::Store& store, const content::Descriptor& descriptor,
+             distribution::WalkBudget& budget, int depth, std::set<std::string>& digests) {
+  if (!digests.insert(descriptor.digest.str()).second) return;
+  if (!oci::IsIndexType(descriptor.media_type) && !oci::IsManifestType(descriptor.media_type))
+    return;
+  const absl::StatusOr<oci::Document> document =
+      budget.Read(store, descriptor, descriptor.digest.str(), depth);
+  if (!document.ok()) return;
+  for (const content::Descriptor& child : oci::Children(*document))
+    AddTree(store, child, budget, depth + 1, digests);
 }
 
 // Whether all filters select the record. `id` matches a prefix; `until` and `unused-for` the time
@@ -141,6 +159,7 @@ absl::StatusOr<std::vector<BuildCache::Item>> BuildCache::InOrder(
       item.shown = Shown(stored);
       item.ns = name;
       item.key = stored.key;
+      item.layer = stored.record.digest();
       item.depth = stored.record.depth();
     }
   }
@@ -167,6 +186,23 @@ absl::StatusOr<std::vector<BuildCache::Item>> BuildCache::InOrder(
   return all;
 }
 
+absl::Status BuildCache::MarkShared(const CallContext& context, std::vector<Item>& items) {
+  std::vector<content::Descriptor> images;
+  GANTRY_RETURN_IF_ERROR(parts_.stores->images.List(
+      {.ns = context.ns}, metadata::Filter(), [&](const record::v1::Image& record) {
+        const absl::StatusOr<content::Descriptor> target = TargetOf(record);
+        if (target.ok()) images.push_back(*target);
+        return absl::OkStatus();
+      }));
+  metadata::ContentNamespace content = parts_.stores->Content({.ns = context.ns});
+  distribution::WalkBudget budget(context.cancel);
+  std::set<std::string> digests;
+  for (const content::Descriptor& image : images) AddTree(content, image, budget, 0, digests);
+  for (Item& item : items)
+    item.shown.set_shared(!item.layer.empty() && digests.count(item.layer) > 0);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<bool> BuildCache::Remove(const Item& item) {
   if (item.directories != nullptr) return item.directories->RemoveDirectory(item.shown.id());
   GANTRY_RETURN_IF_ERROR(records_.Remove({.ns = item.ns}, item.key));
@@ -175,7 +211,8 @@ absl::StatusOr<bool> BuildCache::Remove(const Item& item) {
 
 absl::StatusOr<v1::BuildCacheUsageResponse> BuildCache::Usage(
     const CallContext& context, const v1::BuildCacheUsageRequest& request) {
-  GANTRY_ASSIGN_OR_RETURN(const std::vector<Item> all, InOrder(context.ns));
+  GANTRY_ASSIGN_OR_RETURN(std::vector<Item> all, InOrder(context.ns));
+  GANTRY_RETURN_IF_ERROR(MarkShared(context, all));
   v1::BuildCacheUsageResponse response;
   for (auto item = all.rbegin(); item != all.rend(); ++item) {
     GANTRY_ASSIGN_OR_RETURN(const bool selected,
@@ -189,12 +226,14 @@ absl::StatusOr<v1::BuildCacheUsageResponse> BuildCache::Usage(
 
 absl::StatusOr<v1::PruneBuildCacheResponse> BuildCache::Prune(
     const CallContext& context, const v1::PruneBuildCacheRequest& request) {
-  GANTRY_ASSIGN_OR_RETURN(const std::vector<Item> all, InOrder(context.ns));
+  GANTRY_ASSIGN_OR_RETURN(std::vector<Item> all, InOrder(context.ns));
+  GANTRY_RETURN_IF_ERROR(MarkShared(context, all));
   int64_t left = 0;
   for (const Item& item : all) left += item.shown.size_bytes();
   v1::PruneBuildCacheResponse response;
   for (const Item& item : all) {
     if (request.keep_bytes() > 0 && left <= request.keep_bytes()) break;
+    if (item.shown.shared() && !request.all()) continue;
     GANTRY_ASSIGN_OR_RETURN(const bool selected,
                             Selects(request.filters(), item.shown, parts_.stores->clock.Now()));
     if (!selected) continue;

@@ -61,6 +61,7 @@ class BuildCache {
 
   absl::StatusOr<v1::BuildCacheUsageResponse> Usage(const CallContext& context,
                                                     const v1::BuildCacheUsageRequest& request);
+  // What images share stays unless the request says `all`: nothing would be won by its removal.
   absl::StatusOr<v1::PruneBuildCacheResponse> Prune(const CallContext& context,
                                                     const v1::PruneBuildCacheRequest& request);
   // After a build: takes away what is over the ceiling, of all namespaces together.
@@ -71,12 +72,15 @@ class BuildCache {
     v1::BuildCacheRecord shown;
     std::string ns;
     std::string key;                               // of a record
+    std::string layer;                             // the same: its blob
     int depth = 0;                                 // of its layers
     BuildCacheDirectories* directories = nullptr;  // null: a record
   };
   // In the order in which they go: least recently used first, and of one build the last layers
   // before those that they stand on. `ns` nullopt: of all namespaces.
   absl::StatusOr<std::vector<Item>> InOrder(const absl::optional<std::string>& ns);
+  // Says of those of a namespace which have their layer in common with an image.
+  absl::Status MarkShared(const CallContext& context, std::vector<Item>& items);
   // False: it is in use and stays.
   absl::StatusOr<bool> Remove(const Item& item);
 

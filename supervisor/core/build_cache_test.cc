@@ -11,6 +11,7 @@
 #include "proto/gantry/v1/types.pb.h"
 #include "supervisor/core/image_testbed.h"
 #include "supervisor/metadata/build_cache_store.h"
+#include "supervisor/oci/manifest.h"
 
 namespace gantry::core {
 namespace {
@@ -135,6 +136,32 @@ TEST_F(BuildCacheTest, PruneTakesWhatItsFiltersSelect) {
   pruned = cache_.Prune(context, request);
   ASSERT_TRUE(pruned.ok()) << pruned.status();
   EXPECT_THAT(Ids("default"), ElementsAre("used"));
+}
+
+TEST_F(BuildCacheTest, WhatAnImageSharesGoesOnRequestOnly) {
+  oci::Document document;
+  oci::Manifest& manifest = document.manifest.emplace();
+  manifest.media_type = oci::kOciManifest;
+  manifest.config = bed_.Blob(oci::kOciConfig, R"({"os":"linux","architecture":"amd64"})");
+  manifest.layers.push_back(bed_.Blob(oci::kOciLayerGzip, "layer"));
+  bed_.Record("example.org/app:1", bed_.Blob(oci::kOciManifest, oci::PrintManifest(manifest),
+                                             oci::ChildLabels(document)));
+  Record("default", "private", 1, 2, 10);
+  record::v1::BuildCacheRecord record;
+  record.set_digest(manifest.layers[0].digest.str());
+  ASSERT_TRUE(store_.Put({.ns = "default"}, "sha256:shared", record).ok());
+  CallContext context;
+  context.ns = "default";
+  const auto usage = cache_.Usage(context, {});
+  ASSERT_TRUE(usage.ok()) << usage.status();
+  for (const v1::BuildCacheRecord& one : usage->records())
+    EXPECT_EQ(one.shared(), one.id() == "shared");
+  ASSERT_TRUE(cache_.Prune(context, {}).ok());
+  EXPECT_THAT(Ids("default"), ElementsAre("shared"));
+  v1::PruneBuildCacheRequest all;
+  all.set_all(true);
+  ASSERT_TRUE(cache_.Prune(context, all).ok());
+  EXPECT_THAT(Ids("default"), ElementsAre());
 }
 
 TEST_F(BuildCacheTest, ANamespaceWithRecordsIsNotRemoved) {

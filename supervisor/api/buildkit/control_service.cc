@@ -35,16 +35,23 @@ Attributes MapOf(const google::protobuf::Map<std::string, std::string>& map) {
   return {map.begin(), map.end()};
 }
 
-// containerd's filters, "type==regular"; the operators that this cache can answer.
+// containerd's filters, "type==regular", and "shared" for one that is set; the operators that this
+// cache can answer. buildx writes "id~=ID" for an id.
 template <class Filters, class Request>
 absl::Status AddFilters(const Filters& filters, Request& request) {
   for (const std::string& filter : filters) {
     for (absl::string_view one : absl::StrSplit(filter, ',', absl::SkipEmpty())) {
-      const size_t equal = one.find("==");
-      if (equal == absl::string_view::npos || absl::StrContains(one, '~'))
+      size_t equal = one.find("==");
+      if (absl::StartsWith(one, "id~=")) equal = one.find("~=");
+      v1::Filter& out = *request.add_filters();
+      if (one == "inuse" || one == "shared" || one == "private") {
+        out.set_key(std::string(one));
+        out.set_value("true");
+        continue;
+      }
+      if (equal == absl::string_view::npos || (one[equal] == '=' && absl::StrContains(one, '~')))
         return absl::InvalidArgumentError(
             absl::StrCat("filter \"", one, "\" is not supported: write KEY=VALUE"));
-      v1::Filter& out = *request.add_filters();
       out.set_key(std::string(one.substr(0, equal)));
       out.set_value(std::string(one.substr(equal + 2)));
     }
