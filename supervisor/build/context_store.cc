@@ -33,6 +33,7 @@ constexpr size_t kMaxEntries = 4 << 20;
 constexpr size_t kMaxOpen = 64;
 constexpr size_t kMaxIndexBytes = size_t{1} << 30;
 constexpr size_t kMaxAttributeBytes = 64 << 10;
+constexpr size_t kSmallBytes = 64 << 10;
 constexpr char kLockSuffix[] = ".lock";
 
 using File = record::v1::ContextIndex::File;
@@ -216,6 +217,7 @@ absl::Status ContextTree::Drop(const std::string& path) {
 
 ContextUpdate::~ContextUpdate() {
   if (tree_ == nullptr) return;
+  Settle();
   // Ended early. Contents that were begun are of no use, and directories have not got their modes.
   for (const auto& [index, open] : open_) {
     std::string name;
@@ -364,13 +366,30 @@ absl::StatusOr<ContextUpdate::Open*> ContextUpdate::OpenContent(uint32_t index) 
   return &open_.emplace(index, std::move(open)).first->second;
 }
 
-absl::Status ContextUpdate::Write(uint32_t index, absl::string_view bytes) {
+absl::Status ContextUpdate::Write(uint32_t index, std::string bytes) {
   if (bytes.empty()) return absl::OkStatus();
   GANTRY_ASSIGN_OR_RETURN(Open* const open, OpenContent(index));
-  open->hasher.Update(bytes);
   open->size_bytes += static_cast<int64_t>(bytes.size());
   received_bytes_ += static_cast<int64_t>(bytes.size());
-  return WithContext(WriteAll(open->file.get(), bytes), listing_[index].path());
+  GANTRY_RETURN_IF_ERROR(
+      WithContext(WriteAll(open->file.get(), bytes), listing_[index].path()));
+  // A small file costs more to hand over than to digest.
+  if (!open->late && bytes.size() < kSmallBytes) {
+    open->hasher->Update(bytes);
+    return absl::OkStatus();
+  }
+  open->late = true;
+  lane_.Add(open->hasher, std::move(bytes));
+  return absl::OkStatus();
+}
+
+void ContextUpdate::Settle() {
+  lane_.Settle();
+  for (const auto& [path, hasher] : late_) {
+    const auto found = tree_->files_.find(path);
+    if (found != tree_->files_.end()) found->second.set_digest(hasher->Current().str());
+  }
+  late_.clear();
 }
 
 absl::Status ContextUpdate::Close(uint32_t index, bool missing) {
@@ -387,7 +406,11 @@ absl::Status ContextUpdate::Close(uint32_t index, bool missing) {
   const timespec times[2] = {TimeOf(entry), TimeOf(entry)};
   if (fchmod(open->file.get(), entry.mode() & 07777) != 0 || futimens(open->file.get(), times) != 0)
     return ErrnoToStatus(errno, entry.path());
-  file.set_digest(open->hasher.Current().str());
+  if (open->late) {
+    late_[entry.path()] = open->hasher;
+  } else {
+    file.set_digest(open->hasher->Current().str());
+  }
   // One that changed between listing and content is sent again next time.
   if (open->size_bytes != entry.size_bytes()) file.clear_version();
   file.set_size_bytes(open->size_bytes);
@@ -401,6 +424,7 @@ absl::StatusOr<std::unique_ptr<ContextTree>> ContextUpdate::Finish() {
     if (!opened || open_.count(index) > 0)
       return absl::DataLossError(absl::StrCat("the context ended before ", listing_[index].path()));
   }
+  Settle();
   if (!tree_->changed_) return std::move(tree_);
   for (const v1::ContextEntry& entry : listing_) {
     if (entry.hard_link_to().empty() || tree_->files_.count(entry.path()) > 0) continue;

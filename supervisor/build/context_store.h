@@ -36,6 +36,7 @@
 #include "content-store/digest.h"
 #include "proto/gantry/v1/builds.pb.h"
 #include "proto/record/v1/build_context.pb.h"
+#include "supervisor/build/digest_lane.h"
 #include "supervisor/build/trash.h"
 #include "supervisor/core/build_cache_directories.h"
 
@@ -97,7 +98,7 @@ class ContextUpdate {
 
   // Pieces of wanted contents, each in order; contents may interleave.
   // kInvalidArgument: it was not wanted, or is closed.
-  absl::Status Write(uint32_t index, absl::string_view bytes);
+  absl::Status Write(uint32_t index, std::string bytes);
   // The content is complete. `missing`: the client has no such file any more.
   absl::Status Close(uint32_t index, bool missing);
 
@@ -110,18 +111,23 @@ class ContextUpdate {
  private:
   struct Open {
     UniqueFd file;
-    content::Hasher hasher;
+    std::shared_ptr<content::Hasher> hasher = std::make_shared<content::Hasher>();
+    bool late = false;  // the digest is worked out by `lane_`
     int64_t size_bytes = 0;
   };
   absl::Status Make(uint32_t index);
   absl::StatusOr<Open*> OpenContent(uint32_t index);
   absl::Status Dress(const v1::ContextEntry& entry);
+  // Notes the digests that come late.
+  void Settle();
 
   std::unique_ptr<ContextTree> tree_;
   std::vector<v1::ContextEntry> listing_;
   absl::flat_hash_map<std::string, uint32_t> by_path_;
   absl::flat_hash_map<uint32_t, bool> wanted_;  // to whether it was opened
   std::map<uint32_t, Open> open_;
+  DigestLane lane_;
+  std::map<std::string, std::shared_ptr<content::Hasher>> late_;  // of closed files, by path
   int64_t received_bytes_ = 0;
 };
 

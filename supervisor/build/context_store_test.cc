@@ -134,6 +134,29 @@ TEST_F(ContextStoreTest, ExtendedAttributesComeWithTheirFiles) {
   EXPECT_TRUE(absl::IsInvalidArgument((*update)->Add(file)));
 }
 
+TEST_F(ContextStoreTest, LargeFilesHaveTheirDigestsToo) {
+  auto update = store_.Begin("/home/me/large");
+  ASSERT_TRUE(update.ok());
+  ASSERT_TRUE((*update)->Add(Regular("a", 0, "1")).ok());
+  ASSERT_TRUE((*update)->Add(Regular("b", 0, "1")).ok());
+  ASSERT_TRUE((*update)->Wanted().ok());
+  std::string contents[2];
+  for (int round = 0; round < 40; ++round) {
+    for (const uint32_t index : {0u, 1u}) {
+      const std::string piece((round % 3 + 1) * (100 << 10),
+                              static_cast<char>('a' + round + index));
+      contents[index] += piece;
+      ASSERT_TRUE((*update)->Write(index, piece).ok());
+    }
+  }
+  for (const uint32_t index : {0u, 1u}) ASSERT_TRUE((*update)->Close(index, false).ok());
+  const auto tree = (*update)->Finish();
+  ASSERT_TRUE(tree.ok());
+  EXPECT_EQ((*tree)->DigestOf("a"), content::Digest::Sha256Of(contents[0]).str());
+  EXPECT_EQ((*tree)->DigestOf("b"), content::Digest::Sha256Of(contents[1]).str());
+  EXPECT_EQ(ReadFile((*tree)->path() + "/b", 100 << 20).value_or(""), contents[1]);
+}
+
 TEST_F(ContextStoreTest, AFileWithoutVersionIsAlwaysWanted) {
   Sync({Regular("a", 1, "")}, "x");
   tree_.reset();

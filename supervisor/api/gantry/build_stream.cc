@@ -78,8 +78,9 @@ absl::Status StreamedBuildClient::Update(int index, build::ContextUpdate& update
     if (!some) return absl::DataLossError("the client ended before its files");
     if (!message.has_contents() || message.contents().context() != static_cast<uint32_t>(index))
       return Unexpected(message, "contents");
-    for (const v1::ContextContent& content : message.contents().contents()) {
-      GANTRY_RETURN_IF_ERROR(update.Write(content.index(), content.data()));
+    for (v1::ContextContent& content : *message.mutable_contents()->mutable_contents()) {
+      GANTRY_RETURN_IF_ERROR(
+          update.Write(content.index(), std::move(*content.mutable_data())));
       if (!content.end()) continue;
       GANTRY_RETURN_IF_ERROR(update.Close(content.index(), content.missing()));
       --left;
