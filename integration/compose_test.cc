@@ -200,6 +200,26 @@ TEST_F(ComposeTest, RunIsOneOff) {
   EXPECT_EQ(ComposeOut({"ps", "-aq"}).size(), 64u * 2 + 1);
 }
 
+TEST_F(ComposeTest, RunWaitsForWhatItsServiceWaitsFor) {
+  const std::string file = R"(
+services:
+  web: {image: busybox:test, volumes: ["data:/data"],
+        depends_on: {job: {condition: service_completed_successfully}}}
+  job: {image: busybox:test, command: sh -c "sleep 1; touch /data/done; exit @", init: true,
+        volumes: ["data:/data"]}
+volumes: {data: }
+)";
+  Write(absl::StrReplaceAll(file, {{"@", "0"}}));
+  EXPECT_EQ(ComposeOut({"run", "--rm", "-T", "web", "ls", "/data"}), "done");
+  ComposeOut({"down", "-v", "-t", "1"});
+  Write(absl::StrReplaceAll(file, {{"@", "3"}}));
+  const Outcome failed = Compose({"run", "--rm", "-T", "web", "echo", "begun"});
+  EXPECT_EQ(failed.code, 1);
+  EXPECT_EQ(failed.out, "");
+  EXPECT_THAT(failed.err, HasSubstr("service \"job\" didn't complete successfully: exit 3"));
+  EXPECT_EQ(ComposeOut({"run", "--no-deps", "--rm", "-T", "web", "echo", "begun"}), "begun");
+}
+
 TEST_F(ComposeTest, OrphansStayUntilTheyAreAskedFor) {
   ComposeOut({"up", "-d"});
   Write("services: {web: {image: busybox:test, command: sleep 1000, init: true}}");

@@ -91,7 +91,7 @@ class ExecAction final : public Action {
 class RunAction final : public Action {
  public:
   void AddFlags(FlagSet& flags) override {
-    flags.Bool(&detach_, "detach", 'd', "Run in the background and print the container's name");
+    flags.Bool(&detach_, "detach", 'd', "Run in the background and print the container's id");
     flags.Bool(&remove_, "rm", 0, "Remove the container when it exits");
     flags.Bool(&no_deps_, "no-deps", 0, "Do not start the services it depends on");
     flags.Bool(&service_ports_, "service-ports", 'P', "Publish the service's ports");
@@ -125,6 +125,7 @@ class RunAction final : public Action {
                             compose::InDependencyOrder(project, {args[0]}, no_deps_));
     GANTRY_RETURN_IF_ERROR(RunPrograms(context, flags_, project, needed));
     GANTRY_RETURN_IF_ERROR(Prepare(context, engine, project, args[0]));
+    if (!no_deps_) GANTRY_RETURN_IF_ERROR(AwaitDependencies(context, engine, project, args[0]));
     compose::Replica replica{args[0], 0, RandomHex(64), ""};
     GANTRY_ASSIGN_OR_RETURN(replica.image_digest,
                             engine.ImageDigest(compose::ImageOf(project, args[0])));
@@ -180,6 +181,23 @@ class RunAction final : public Action {
       }
     }
     return ApplyQuietly(context, flags_, engine, project, plan);
+  }
+
+  // The plan has no start of the service itself, so that nothing in it waits for what the service
+  // waits for.
+  absl::Status AwaitDependencies(Context& context, compose::Engine& engine,
+                                 const compose::Project& project, const std::string& service) {
+    GANTRY_ASSIGN_OR_RETURN(const compose::ProgressBoard::Style style,
+                            flags_.ProgressStyle(context));
+    const std::unique_ptr<compose::ProgressBoard> board = MakeBoard(context, style, "run");
+    const absl::Status status = engine.AwaitDependencies(
+        project, service, [&](const std::string& container, const char* word) {
+          using Mark = compose::ProgressBoard::Mark;
+          board->Update(absl::StrCat("Container ", container), word,
+                        absl::string_view(word) == "Waiting" ? Mark::kWorking : Mark::kDone);
+        });
+    board->Finish();
+    return status;
   }
 
   static absl::StatusOr<ContainerIds> Ids(compose::Engine& engine,
