@@ -73,8 +73,9 @@ class Loader {
   }
 
   absl::StatusOr<Project> Load() {
+    GANTRY_RETURN_IF_ERROR(ReadFirstEnvironment());
     GANTRY_RETURN_IF_ERROR(FindFiles());
-    GANTRY_RETURN_IF_ERROR(ReadEnvironment());
+    GANTRY_RETURN_IF_ERROR(ReadDotEnv(project_.directory));
     GANTRY_RETURN_IF_ERROR(ReadNames());
     Node merged = Node::Map();
     for (const std::string& file : project_.files) {
@@ -95,6 +96,17 @@ class Loader {
     if (options_.check_consistency)
       GANTRY_RETURN_IF_ERROR(CheckConsistency(project_.model, project_.inactive));
     return std::move(project_);
+  }
+
+  // "" where neither an option nor a setting says it.
+  absl::StatusOr<std::string> NameWithoutFile() {
+    std::string name = options_.project_name;
+    if (name.empty()) {
+      GANTRY_RETURN_IF_ERROR(ReadFirstEnvironment());
+      name = Setting("COMPOSE_PROJECT_NAME");
+    }
+    if (!name.empty()) GANTRY_RETURN_IF_ERROR(CheckName(name));
+    return name;
   }
 
  private:
@@ -157,38 +169,54 @@ class Loader {
     }
   }
 
-  absl::Status ReadEnvironment() {
-    std::vector<std::string> files;
-    bool required = true;
-    if (!options_.env_files.empty()) {
-      files = options_.env_files;
-    } else if (const std::string listed = Setting("COMPOSE_ENV_FILES"); !listed.empty()) {
+  // The files that --env-file or COMPOSE_ENV_FILES name; else the .env of the directory that is
+  // known before the files are: they may be named in it (COMPOSE_FILE).
+  absl::Status ReadFirstEnvironment() {
+    std::vector<std::string> files = options_.env_files;
+    if (const std::string listed = Setting("COMPOSE_ENV_FILES"); files.empty() && !listed.empty())
       files = absl::StrSplit(listed, ',', absl::SkipEmpty());
-    } else if (const std::string off = Setting("COMPOSE_DISABLE_ENV_FILE");
-               off != "1" && off != "true") {
-      required = false;
-      files.push_back(absl::StrCat(project_.directory, "/.env"));
-    }
     for (std::string& file : files) {
       file = Absolute(file, options_.current_directory);
-      absl::StatusOr<std::string> text = options_.read(file);
-      if (!text.ok()) {
-        if (!required) continue;
+      const absl::StatusOr<std::string> text = options_.read(file);
+      if (!text.ok())
         return absl::NotFoundError(absl::StrCat("couldn't find env file: ", file));
-      }
-      GANTRY_RETURN_IF_ERROR(TakeEnvironment(file, *text, project_.environment));
-      if (required) project_.env_files.push_back(file);
+      GANTRY_RETURN_IF_ERROR(
+          TakeEnvironment(file, *text, options_.environment, project_.environment));
+      project_.env_files.push_back(file);
+    }
+    const std::string off = Setting("COMPOSE_DISABLE_ENV_FILE");
+    reads_dot_env_ = files.empty() && off != "1" && off != "true";
+    std::string directory = options_.current_directory;
+    if (!options_.project_directory.empty()) {
+      directory = Absolute(options_.project_directory, options_.current_directory);
+    } else if (!options_.files.empty() && options_.files[0] != "-") {
+      directory = DirectoryOf(Absolute(options_.files[0], options_.current_directory));
     }
     // The environment wins.
     for (const auto& [name, value] : options_.environment) project_.environment[name] = value;
+    return ReadDotEnv(directory);
+  }
+
+  // What is known already wins.
+  absl::Status ReadDotEnv(const std::string& directory) {
+    const std::string path = absl::StrCat(directory == "/" ? "" : directory, "/.env");
+    if (!reads_dot_env_ || path == dot_env_) return absl::OkStatus();
+    dot_env_ = path;
+    const absl::StatusOr<std::string> text = options_.read(path);
+    if (!text.ok()) return absl::OkStatus();
+    std::map<std::string, std::string> read;
+    GANTRY_RETURN_IF_ERROR(TakeEnvironment(path, *text, project_.environment, read));
+    project_.environment.insert(read.begin(), read.end());
     return absl::OkStatus();
   }
 
+  // Values may refer to `known`, and to earlier ones.
   absl::Status TakeEnvironment(const std::string& file, const std::string& text,
+                               const std::map<std::string, std::string>& known,
                                std::map<std::string, std::string>& into) {
     const auto lookup = [&](const std::string& name) -> std::optional<std::string> {
-      const auto own = options_.environment.find(name);
-      if (own != options_.environment.end()) return own->second;
+      const auto own = known.find(name);
+      if (own != known.end()) return own->second;
       const auto earlier = into.find(name);
       return earlier == into.end() ? std::nullopt : std::optional(earlier->second);
     };
@@ -326,7 +354,7 @@ class Loader {
         if (!listed) continue;
         return absl::NotFoundError(absl::StrCat("couldn't find env file: ", path));
       }
-      GANTRY_RETURN_IF_ERROR(TakeEnvironment(path, *text, below));
+      GANTRY_RETURN_IF_ERROR(TakeEnvironment(path, *text, options_.environment, below));
     }
     for (const auto& [name, value] : environment) below[name] = value;
     Node merged = Node::Map();
@@ -467,13 +495,9 @@ class Loader {
   }
 
   absl::Status ChooseName(const Node& merged) {
-    GANTRY_ASSIGN_OR_RETURN(project_.name, ProjectNameWithoutFile(options_));
-    if (project_.name.empty()) {
-      if (const std::string listed = Setting("COMPOSE_PROJECT_NAME"); !listed.empty()) {
-        GANTRY_RETURN_IF_ERROR(CheckName(listed));
-        project_.name = listed;
-      }
-    }
+    project_.name = options_.project_name;
+    if (project_.name.empty()) project_.name = Setting("COMPOSE_PROJECT_NAME");
+    if (!project_.name.empty()) GANTRY_RETURN_IF_ERROR(CheckName(project_.name));
     if (project_.name.empty()) {
       const std::string said = merged.TextOf("name");
       project_.name = Normalized(said.empty() ? BaseName(project_.directory) : said);
@@ -524,6 +548,8 @@ class Loader {
   std::set<std::string> unset_;
   std::set<std::string> obsolete_;
   std::vector<std::string> including_;
+  bool reads_dot_env_ = false;
+  std::string dot_env_;  // the last that was read
   size_t files_read_ = 0;
 };
 
@@ -532,13 +558,7 @@ class Loader {
 absl::StatusOr<Project> LoadProject(const LoadOptions& options) { return Loader(options).Load(); }
 
 absl::StatusOr<std::string> ProjectNameWithoutFile(const LoadOptions& options) {
-  std::string name = options.project_name;
-  if (name.empty()) {
-    const auto found = options.environment.find("COMPOSE_PROJECT_NAME");
-    if (found != options.environment.end()) name = found->second;
-  }
-  if (!name.empty()) GANTRY_RETURN_IF_ERROR(CheckName(name));
-  return name;
+  return Loader(options).NameWithoutFile();
 }
 
 }  // namespace gantry::compose

@@ -119,6 +119,33 @@ TEST_F(LoaderTest, LaterEnvFilesWinAndReplaceDotEnv) {
   EXPECT_EQ(Error(), "couldn't find env file: /p/absent");
 }
 
+TEST_F(LoaderTest, DotEnvMayNameTheFiles) {
+  files_["/p/.env"] = "COMPOSE_FILE=a/one.yaml:two.yaml\nTAG=here\n";
+  files_["/p/a/.env"] = "TAG=there\nMORE=${TAG}-more\n";
+  files_["/p/a/one.yaml"] = "services: {web: {image: 'x:$TAG', user: '$MORE'}}";
+  files_["/p/two.yaml"] = "services: {web: {hostname: two}}";
+  const Project project = Load("services: {other: {image: y}}");
+  EXPECT_EQ(Web(project, "image"), "\"x:here\"");
+  EXPECT_EQ(Web(project, "user"), "\"here-more\"");
+  EXPECT_EQ(Web(project, "hostname"), "\"two\"");
+  EXPECT_EQ(project.directory, "/p/a");
+  options_.environment["COMPOSE_FILE"] = "compose.yaml";
+  EXPECT_EQ(Load().ServiceNames(), std::vector<std::string>{"other"});
+}
+
+TEST_F(LoaderTest, DotEnvOfTheCurrentDirectoryComesBeforeTheProjects) {
+  files_["/p/.env"] = "TAG=upper\nA=upper\n";
+  files_["/p/below/.env"] = "TAG=below\nCOMPOSE_PROJECT_NAME=named\n";
+  options_.current_directory = "/p/below";
+  const Project project = Load("services: {web: {image: 'x:$TAG-$A'}}");
+  EXPECT_EQ(Web(project, "image"), "\"x:below-upper\"");
+  EXPECT_EQ(project.name, "named");
+  files_.erase("/p/compose.yaml");
+  EXPECT_EQ(*ProjectNameWithoutFile(options_), "named");
+  options_.environment["COMPOSE_DISABLE_ENV_FILE"] = "1";
+  EXPECT_EQ(*ProjectNameWithoutFile(options_), "");
+}
+
 TEST_F(LoaderTest, UnsetVariableIsWarnedAboutOnce) {
   const Project project = Load("services: {web: {image: 'x${NO}', user: '${NO}'}}");
   EXPECT_THAT(project.warnings,
