@@ -163,7 +163,11 @@ TEST_F(ComposeVerbsTest, StopEndsDependantsFirst) {
 TEST_F(ComposeVerbsTest, OptionsThatExcludeEachOtherAreRefused) {
   EXPECT_THAT(Compose({"up", "--force-recreate", "--no-recreate"}).err, HasSubstr("exclude"));
   EXPECT_THAT(Compose({"up", "-d", "--watch"}).err, HasSubstr("--watch needs the output attached"));
-  EXPECT_THAT(Compose({"up", "-d", "--abort-on-container-exit"}).err, HasSubstr("leave -d out"));
+  EXPECT_THAT(Compose({"up", "-d", "--abort-on-container-exit"}).err, HasSubstr("leave -d and --wait out"));
+  EXPECT_THAT(Compose({"up", "-d", "--attach", "web"}).err, HasSubstr("leave -d and --wait out"));
+  EXPECT_THAT(Compose({"up", "--exit-code-from", "wbe"}).err, HasSubstr("no such service: wbe"));
+  EXPECT_THAT(Compose({"up", "db", "--attach", "web"}).err,
+              HasSubstr("--attach: service web is not one that this command brings up"));
   EXPECT_THAT(Compose({"up", "--scale", "web=x"}).err, HasSubstr("expected SERVICE=NUMBER"));
 }
 

@@ -3,6 +3,7 @@
 //
 // The test, and with it the daemon, is in a network namespace of its own.
 
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -22,6 +23,7 @@
 
 #include "base/file.h"
 #include "base/subprocess.h"
+#include "base/unique_fd.h"
 #include "integration/testbed.h"
 
 namespace gantry::integration {
@@ -189,6 +191,81 @@ services:
   EXPECT_THAT(up.out, HasSubstr("tests-1  | running\n"));
   EXPECT_THAT(up.out, HasSubstr("tests-1 exited with code 5\n"));
   EXPECT_EQ(bed_->Inspect("demo-db-1", "{{.State.Running}}"), "false");
+}
+
+// A service that waits for one that never becomes healthy.
+constexpr char kWaiting[] = R"(
+services:
+  web: {image: busybox:test, command: sh -c "echo serving; sleep 1000", init: true,
+        depends_on: {db: {condition: service_healthy}}}
+  db: {image: busybox:test, command: sh -c "echo opening; sleep 1000", init: true,
+       healthcheck: {test: "false", interval: 200ms, retries: @}}
+)";
+
+TEST_F(ComposeTest, AttachedUpPrintsWhatFailedDependenciesSaid) {
+  Write(absl::StrReplaceAll(kWaiting, {{"@", "2"}}));
+  const Outcome up = Compose({"up", "--attach-dependencies", "web"});
+  EXPECT_EQ(up.code, 1);
+  EXPECT_THAT(up.out, HasSubstr("Attaching to db-1, web-1\n"));
+  EXPECT_THAT(up.out, HasSubstr("db-1   | opening\n"));
+  EXPECT_THAT(up.err, HasSubstr("container demo-db-1 is unhealthy"));
+}
+
+TEST_F(ComposeTest, InterruptWhileAnAttachedUpWaitsStopsWhatRuns) {
+  Write(absl::StrReplaceAll(kWaiting, {{"@", "1000"}}));
+  absl::StatusOr<Process> up = bed_->SpawnCtl(Words({"up", "-t", "1"}));
+  ASSERT_TRUE(up.ok()) << up.status();
+  ASSERT_TRUE(bed_->StatusBecomes("demo-db-1", "running"));
+  ASSERT_TRUE(up->Kill(SIGINT).ok());
+  const absl::StatusOr<ExitStatus> ended = up->Wait(absl::Seconds(30));
+  ASSERT_TRUE(ended.ok()) << ended.status();
+  EXPECT_EQ(ended->code, 130);
+  EXPECT_EQ(bed_->Inspect("demo-db-1", "{{.State.Status}}"), "exited");
+  EXPECT_EQ(bed_->Inspect("demo-web-1", "{{.State.Status}}"), "created");
+}
+
+TEST_F(ComposeTest, AttachedUpPrintsTheServicesThatAreNamed) {
+  Write(R"(
+services:
+  web: {image: busybox:test, command: sh -c "echo served; exit 3", depends_on: [db]}
+  db: {image: busybox:test, command: sh -c "echo opened; sleep 1000", init: true}
+)");
+  const Outcome up = Compose({"up", "web"});
+  EXPECT_EQ(up.code, 0) << up.err;
+  EXPECT_THAT(up.out, HasSubstr("web-1  | served\n"));
+  EXPECT_THAT(up.out, Not(HasSubstr("opened")));
+  // What was printed before is not printed again.
+  const Outcome again = Compose({"up", "--exit-code-from", "web", "-t", "1"});
+  EXPECT_EQ(again.code, 3) << again.err;
+  EXPECT_EQ(again.out.find("served"), again.out.rfind("served")) << again.out;
+  EXPECT_THAT(again.err, HasSubstr("Container demo-db-1 Stopped"));
+}
+
+TEST_F(ComposeTest, FollowedLogsHaveContainersThatStartLater) {
+  Write(
+      "services: {web: {image: busybox:test, command: sh -c \"echo here; sleep 1000\", init: "
+      "true}}");
+  ComposeOut({"up", "-d"});
+  const std::string file = bed_->scratch() + "/logs";
+  UniqueFd out(open(file.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+  absl::StatusOr<Process> logs = bed_->SpawnCtl(Words({"logs", "-f"}), out.get());
+  ASSERT_TRUE(logs.ok()) << logs.status();
+  const auto printed = [&](const std::string& text) {
+    return Eventually([&] {
+      const absl::StatusOr<std::string> now = ReadFile(file, 1 << 20);
+      return now.ok() && absl::StrContains(*now, text);
+    });
+  };
+  EXPECT_TRUE(printed("web-1  | here\n"));
+  ComposeOut({"up", "-d", "--scale", "web=2"});
+  EXPECT_TRUE(printed("web-2  | here\n"));
+  bed_->Ctl({"kill", "demo-web-2"});
+  EXPECT_TRUE(printed("web-2 exited with code 137\n"));
+  // It ends when all have ended.
+  ComposeOut({"kill"});
+  const absl::StatusOr<ExitStatus> ended = logs->Wait(absl::Seconds(30));
+  ASSERT_TRUE(ended.ok()) << ended.status();
+  EXPECT_EQ(ended->code, 0);
 }
 
 TEST_F(ComposeTest, RunIsOneOff) {

@@ -100,23 +100,54 @@ absl::Status RunPrograms(Context& context, const ProjectFlags& flags, compose::P
 absl::Status ApplyQuietly(Context& context, const ProjectFlags& flags, compose::Engine& engine,
                           const compose::Project& project, const compose::Plan& plan);
 
+// Stops containers, each after those before it in the list that depend on it, and after its
+// pre_stop commands. ^C does not end it, because it is what follows a ^C.
+absl::Status StopContainers(compose::ProgressBoard& board, const compose::Project& project,
+                            compose::Engine& engine,
+                            const std::vector<compose::ObservedContainer>& containers,
+                            std::optional<int> timeout_seconds);
+
 struct FollowOptions {
   bool follow = true;
   bool timestamps = false;
   bool prefix = true;
   bool color = true;
-  bool say_exits = false;  // "web-1 exited with code 0"
-  // Goes on when a container that has ended is started again; ends with ^C or the container.
+  bool say_exits = false;     // "web-1 exited with code 0"
+  bool errors_apart = false;  // what they print on stderr goes to stderr
+  // For an `up`: nothing older than the printer, and one that has ended is about to be started.
+  bool new_only = false;
+  // Goes on when a container that has ended is started again; ends with Stop() or the container.
   bool outlive_exits = false;
   std::string tail, since, until;
 };
-// Prints the output of containers, a line at a time with the name before it, until all have ended
-// (follow) or all is printed. `on_exit` is called once for each that has ended for good, from any
-// thread. Ends soon after Interrupts::once().
-absl::Status PrintOutput(
-    Context& context, compose::Engine& engine, const compose::Project& project,
-    const std::vector<compose::ObservedContainer>& containers, const FollowOptions& options,
-    const std::function<void(const compose::ObservedContainer&, int)>& on_exit);
+
+// Prints the output of containers, a line at a time with the name before it. Each container has a
+// thread. Thread-safe.
+class OutputPrinter {
+ public:
+  using OnExit = std::function<void(const compose::ObservedContainer&, int)>;
+
+  // All outlive this. `on_exit` is called once for each container that has ended for good, from any
+  // thread; it may be empty.
+  OutputPrinter(Context& context, compose::Engine& engine, const compose::Project& project,
+                const FollowOptions& options, OnExit on_exit);
+  ~OutputPrinter();  // stops and waits
+
+  // One that will be added: names are padded to the longest that is known.
+  void Announce(const compose::ObservedContainer& container);
+  // Begins with a container, which may not be started yet; nothing for one that is followed
+  // already. One that has ended goes on behind what was printed. Not `shown`: only its end is
+  // waited for.
+  void Add(const compose::ObservedContainer& container, bool shown = true);
+  // Waits until all that are shown have ended, or `enough`. The first failure.
+  absl::Status Wait(const std::function<bool()>& enough = {});
+  // Ends all streams soon.
+  void Stop();
+
+ private:
+  class Printer;
+  const std::unique_ptr<Printer> printer_;
+};
 
 }  // namespace gantry::ctl
 

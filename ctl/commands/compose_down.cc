@@ -115,7 +115,7 @@ class DownAction final : public Action {
     const std::unique_ptr<ProgressBoard> board = MakeBoard(context, style, "down");
     const std::optional<int> timeout =
         timeout_.has_value() ? std::optional<int>(static_cast<int>(*timeout_)) : std::nullopt;
-    GANTRY_RETURN_IF_ERROR(EachContainer(
+    const absl::Status removed = EachContainer(
         context, flags_, *board, project, containers, Order::kAfterDependants, "Stopping",
         "Removed", [&](const ObservedContainer& container) -> absl::Status {
           const std::string part = absl::StrCat("Container ", container.name);
@@ -123,7 +123,9 @@ class DownAction final : public Action {
               engine.StopWithHooks(project, container.service, container.id, timeout));
           board->Update(part, "Removing", Mark::kWorking);
           return engine.Remove(container.id, /*force=*/true, volumes_);
-        }));
+        });
+    if (Interrupts::once()) return kInterrupted;
+    GANTRY_RETURN_IF_ERROR(removed);
     if (has_model) {
       GANTRY_ASSIGN_OR_RETURN(std::vector<std::string> services,
                               compose::InDependencyOrder(project, args, /*no_deps=*/true));
@@ -295,8 +297,8 @@ class EachAction final : public Action {
           return absl::OkStatus();
         });
     board->Finish();
-    GANTRY_RETURN_IF_ERROR(status);
     if (Interrupts::once()) return kInterrupted;
+    GANTRY_RETURN_IF_ERROR(status);
     if (!wait_) return 0;
     const absl::Time deadline = wait_timeout_.has_value()
                                     ? absl::Now() + absl::Seconds(*wait_timeout_)
@@ -435,6 +437,29 @@ std::unique_ptr<Action> MakeEach() {
 }
 
 }  // namespace
+
+absl::Status StopContainers(ProgressBoard& board, const compose::Project& project,
+                            compose::Engine& engine,
+                            const std::vector<ObservedContainer>& containers,
+                            std::optional<int> timeout_seconds) {
+  constexpr int kAtOnce = 64;
+  static const std::atomic<bool> kNever{false};
+  const std::vector<std::vector<size_t>> after =
+      WaitsFor(project, containers, Order::kAfterDependants);
+  return compose::InOrder(
+      containers.size(), kAtOnce, kNever,
+      [&](size_t i) -> const std::vector<size_t>& { return after[i]; },
+      [&](size_t i) {
+        const ObservedContainer& container = containers[i];
+        const std::string part = absl::StrCat("Container ", container.name);
+        board.Update(part, "Stopping", Mark::kWorking);
+        const absl::Status stopped =
+            engine.StopWithHooks(project, container.service, container.id, timeout_seconds);
+        board.Update(part, stopped.ok() ? "Stopped" : "Error",
+                     stopped.ok() ? Mark::kDone : Mark::kFailed);
+        return stopped;
+      });
+}
 
 std::vector<Verb> ComposeDownVerbs() {
   using Kind = EachAction::Kind;

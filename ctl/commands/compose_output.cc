@@ -1,6 +1,8 @@
 #include <algorithm>
+#include <atomic>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -36,73 +38,155 @@ constexpr const char* kColors[] = {"\033[36m", "\033[33m", "\033[32m",   "\033[3
                                    "\033[34m", "\033[96m", "\033[93;1m", "\033[92m"};
 // A container that ends may be started again by its policy; this is how long that is waited for.
 constexpr absl::Duration kLookAgain = absl::Milliseconds(100);
+// Between two looks at one that is not started yet: what it prints meanwhile is not missed.
+constexpr absl::Duration kNotStarted = absl::Milliseconds(200);
 
-class Printer {
+}  // namespace
+
+class OutputPrinter::Printer {
  public:
   Printer(Context& context, compose::Engine& engine, const compose::Project& project,
-          const FollowOptions& options, size_t width)
+          const FollowOptions& options, OnExit on_exit)
       : context_(context),
         engine_(engine),
         project_(project),
         options_(options),
-        width_(width),
+        on_exit_(std::move(on_exit)),
+        begin_(options.new_only ? absl::Now() : absl::InfinitePast()),
         color_(options.color && context.OutIsTerminal() &&
                context.Environment("NO_COLOR").empty()) {}
 
-  // All output of one container, until it has ended for good.
-  void Follow(const ObservedContainer& container, size_t index,
-              const std::function<void(const ObservedContainer&, int)>& on_exit) {
-    absl::Time since = absl::InfinitePast();
-    bool first = true;
-    bool down = false;  // its end was said, and it may be started again
-    while (!Interrupts::once()) {
-      absl::Status status;
-      if (!down) status = Once(container, index, since, first);
-      first = false;
-      if (!options_.follow) {
-        Note(status);
-        return;
-      }
-      v1::InspectContainerRequest request;
-      request.set_container(container.id);
-      v1::InspectContainerResponse response;
-      const absl::Status looked = engine_.client().Call(request, &response);
-      if (absl::IsNotFound(looked)) return;  // removed: by --rm, or by somebody
-      if (!looked.ok()) {
-        Note(status.ok() ? looked : status);
-        return;
-      }
-      const ObservedContainer now = compose::Engine::Describe(response.container().summary());
-      const bool ended = now.state == compose::State::kExited || now.state == compose::State::kDead;
-      if (ended && down) {
-        absl::SleepFor(kLookAgain);
-        continue;
-      }
-      if (ended) {
-        if (options_.say_exits) {
-          Whole(container, index, absl::StrCat("exited with code ", now.exit_code, "\n"), true);
-        }
-        if (on_exit) on_exit(container, static_cast<int>(now.exit_code));
-        if (!options_.outlive_exits) return;
-      }
-      down = ended;
-      absl::SleepFor(kLookAgain);
-    }
+  void Announce(const ObservedContainer& container) {
+    absl::MutexLock lock(&print_);
+    width_ = std::max(width_, ShortName(project_, container.name).size());
   }
 
-  absl::Status error() {
+  void Add(const ObservedContainer& container, bool shown) {
+    Announce(container);
+    absl::MutexLock lock(&mutex_);
+    if (stopped_) return;
+    auto known = followed_.find(container.id);
+    if (known == followed_.end())
+      known = followed_.emplace(container.id, Followed{followed_.size(), false, begin_}).first;
+    Followed& followed = known->second;
+    if (followed.busy) return;
+    followed.busy = true;
+    if (shown) ++shown_;
+    threads_.emplace_back([this, container, shown, begin = followed.since, index = followed.index] {
+      const absl::Time end = Follow(container, index, shown, begin);
+      absl::MutexLock ended(&mutex_);
+      Followed& self = followed_.at(container.id);
+      self.busy = false;
+      self.since = end;
+      if (shown) --shown_;
+    });
+  }
+
+  absl::Status Wait(const std::function<bool()>& enough) {
+    while (true) {
+      {
+        absl::MutexLock lock(&mutex_);
+        const auto ended = [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return shown_ == 0; };
+        if (mutex_.AwaitWithTimeout(absl::Condition(&ended), absl::Milliseconds(20))) return error_;
+      }
+      if (enough && enough()) break;
+    }
     absl::MutexLock lock(&mutex_);
     return error_;
   }
 
   // Ends every stream; from any thread.
-  void Cancel() {
+  void Stop() {
     absl::MutexLock lock(&mutex_);
+    stopped_ = true;
     for (auto* stream : streams_) stream->Cancel();
+  }
+
+  void Join() {
+    std::vector<std::thread> threads;
+    {
+      absl::MutexLock lock(&mutex_);
+      threads.swap(threads_);
+    }
+    for (std::thread& thread : threads) thread.join();
   }
 
  private:
   using Stream = ReadStream<v1::LogsResponse>;
+
+  struct Followed {
+    size_t index = 0;  // of its colour
+    bool busy = false;
+    absl::Time since;  // of the last line that was printed
+  };
+
+  // All output of one container, until it has ended for good. Returns the time of the last line.
+  absl::Time Follow(const ObservedContainer& container, size_t index, bool shown,
+                    absl::Time since) {
+    bool first = since == absl::InfinitePast();
+    if (!options_.follow) {
+      Note(Once(container, index, since, first));
+      return since;
+    }
+    std::optional<int> ends;  // how often it has ended and was, or will be, started again
+    absl::Time old_start = absl::InfiniteFuture();  // of a run that was over at the first look
+    absl::Time start = absl::InfinitePast();  // of the run that was seen last,
+    absl::Time read = absl::InfinitePast();   // and of the one whose output was read
+    bool runs = false, down = false;
+    while (!stopped_) {
+      absl::Status status;
+      if (runs && shown) {
+        status = Once(container, index, since, first);
+        first = false;
+        read = start;
+      }
+      v1::InspectContainerRequest request;
+      request.set_container(container.id);
+      v1::InspectContainerResponse response;
+      const absl::Status looked = engine_.client().Call(request, &response);
+      if (absl::IsNotFound(looked)) return since;  // removed: by --rm, or by somebody
+      if (!looked.ok()) {
+        Note(status.ok() ? looked : status);
+        return since;
+      }
+      const v1::ContainerSummary& summary = response.container().summary();
+      const ObservedContainer now = compose::Engine::Describe(summary);
+      start = engine::FromProto(summary.started_at());
+      const int count =
+          summary.restart_count() + (now.state == compose::State::kRestarting ? 1 : 0);
+      const bool over = now.state == compose::State::kExited || now.state == compose::State::kDead;
+      if (!ends.has_value()) {
+        if (over) old_start = start;
+        // What was printed before is read in any case.
+        if (over && !options_.new_only && shown) Note(Once(container, index, since, first));
+      } else if (count > *ends && shown && options_.say_exits) {
+        Say(container, absl::StrCat("exited with code ", now.exit_code, " (restarting)"));
+      }
+      const bool at_first = !ends.has_value();
+      ends = count;
+      const bool old = over && start == old_start;
+      if (old && !options_.new_only) return since;
+      runs = !old && !over && now.state != compose::State::kCreated;
+      if (old || now.state == compose::State::kCreated) {
+        absl::SleepFor(kNotStarted);
+        continue;
+      }
+      if (over && shown && read != start) {  // it has begun and ended between two looks
+        Note(Once(container, index, since, first));
+        first = false;
+        read = start;
+      }
+      if (over && !down) {
+        if (shown && options_.say_exits)
+          Say(container, absl::StrCat("exited with code ", now.exit_code));
+        if (on_exit_) on_exit_(container, static_cast<int>(now.exit_code));
+        if (!options_.outlive_exits) return since;
+      }
+      down = over;
+      if (!at_first || !runs || !shown) absl::SleepFor(kLookAgain);
+    }
+    return since;
+  }
 
   absl::Status Once(const ObservedContainer& container, size_t index, absl::Time& since,
                     bool first) {
@@ -124,7 +208,7 @@ class Printer {
       absl::MutexLock lock(&mutex_);
       streams_.push_back(stream.get());
     }
-    if (Interrupts::once()) stream->Cancel();
+    if (stopped_) stream->Cancel();
     v1::LogsResponse response;
     std::string partial[2];
     while (stream->Read(&response)) {
@@ -139,13 +223,13 @@ class Printer {
         }
         line.append(entry.text());
         if (line.empty() || line.back() != '\n') continue;
-        Whole(container, index, line, false, entry.stderr());
+        Print(container, index, line, entry.stderr());
         line.clear();
       }
     }
     for (const bool stderr_stream : {false, true}) {
       const std::string& line = partial[stderr_stream ? 1 : 0];
-      if (!line.empty()) Whole(container, index, line + "\n", false, stderr_stream);
+      if (!line.empty()) Print(container, index, line + "\n", stderr_stream);
     }
     {
       absl::MutexLock lock(&mutex_);
@@ -155,26 +239,28 @@ class Printer {
     return absl::IsCancelled(status) ? absl::OkStatus() : status;
   }
 
-  // A line of a container. `say`: what we say about it, without the bar.
-  void Whole(const ObservedContainer& container, size_t index, const std::string& line, bool say,
-             bool to_stderr = false) {
-    std::string out;
-    const std::string name = ShortName(project_, container.name);
-    if (say) {
-      out = absl::StrCat(name, " ", line);
-    } else if (options_.prefix) {
+  // A line of a container.
+  void Print(const ObservedContainer& container, size_t index, const std::string& line,
+             bool to_stderr) {
+    const std::string name = options_.prefix ? ShortName(project_, container.name) : "";
+    absl::MutexLock lock(&print_);
+    std::string out = line;
+    if (options_.prefix) {
       const std::string padded = absl::StrCat(name, std::string(width_ - name.size(), ' '), "  | ");
       out = color_ ? absl::StrCat(kColors[index % std::size(kColors)], padded, "\033[0m", line)
                    : absl::StrCat(padded, line);
-    } else {
-      out = line;
     }
-    absl::MutexLock lock(&print_);
-    if (to_stderr && options_.say_exits) {
+    if (to_stderr && options_.errors_apart) {
       context_.ErrRaw(out);
     } else {
       context_.OutRaw(out);
     }
+  }
+
+  // A line about a container.
+  void Say(const ObservedContainer& container, const std::string& text) {
+    absl::MutexLock lock(&print_);
+    context_.OutRaw(absl::StrCat(ShortName(project_, container.name), " ", text, "\n"));
   }
 
   void Note(const absl::Status& status) {
@@ -186,14 +272,54 @@ class Printer {
   Context& context_;
   compose::Engine& engine_;
   const compose::Project& project_;
-  const FollowOptions& options_;
-  const size_t width_;
+  const FollowOptions options_;
+  const OnExit on_exit_;
+  const absl::Time begin_;  // nothing older is printed
   const bool color_;
+  std::atomic<bool> stopped_{false};
   absl::Mutex print_;  // a line at a time
+  size_t width_ ABSL_GUARDED_BY(print_) = 0;
   absl::Mutex mutex_;
   absl::Status error_ ABSL_GUARDED_BY(mutex_);
   std::vector<Stream*> streams_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, Followed> followed_ ABSL_GUARDED_BY(mutex_);  // by id
+  std::vector<std::thread> threads_ ABSL_GUARDED_BY(mutex_);
+  size_t shown_ ABSL_GUARDED_BY(mutex_) = 0;  // of those that are followed
 };
+
+OutputPrinter::OutputPrinter(Context& context, compose::Engine& engine,
+                             const compose::Project& project, const FollowOptions& options,
+                             OnExit on_exit)
+    : printer_(std::make_unique<Printer>(context, engine, project, options, std::move(on_exit))) {}
+
+OutputPrinter::~OutputPrinter() {
+  printer_->Stop();
+  printer_->Join();
+}
+
+void OutputPrinter::Announce(const ObservedContainer& container) { printer_->Announce(container); }
+void OutputPrinter::Add(const ObservedContainer& container, bool shown) {
+  printer_->Add(container, shown);
+}
+absl::Status OutputPrinter::Wait(const std::function<bool()>& enough) {
+  return printer_->Wait(enough);
+}
+void OutputPrinter::Stop() { printer_->Stop(); }
+
+namespace {
+
+// What happens to the project's containers.
+v1::EventsRequest ContainerEventsOf(const compose::Project& project) {
+  v1::EventsRequest request;
+  for (const auto& [key, value] : std::vector<std::pair<std::string, std::string>>{
+           {"label", absl::StrCat(compose::kProjectLabel, "=", project.name)},
+           {"type", "container"}}) {
+    v1::Filter* filter = request.add_filters();
+    filter->set_key(key);
+    filter->set_value(value);
+  }
+  return request;
+}
 
 class LogsAction final : public Action {
  public:
@@ -216,20 +342,62 @@ class LogsAction final : public Action {
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
     Interrupts interrupts;
     compose::Engine engine(*client, Interrupts::once());
-    GANTRY_ASSIGN_OR_RETURN(
-        std::vector<ObservedContainer> containers,
-        ContainersOf(engine, project, args, /*all=*/true, /*one_offs=*/true, /*reversed=*/false));
-    if (index_ != 0) {
-      containers.erase(
-          std::remove_if(containers.begin(), containers.end(),
-                         [&](const ObservedContainer& one) { return one.number != index_; }),
-          containers.end());
+    options_.say_exits = options_.follow;
+    // Before the list, so that no start is missed between the two.
+    std::unique_ptr<ReadStream<v1::Event>> events;
+    if (options_.follow)
+      events = client->Open<v1::EventsRequest, v1::Event>(ContainerEventsOf(project));
+    GANTRY_ASSIGN_OR_RETURN(const std::vector<ObservedContainer> containers,
+                            Chosen(engine, project, args));
+    OutputPrinter printer(context, engine, project, options_, {});
+    for (const ObservedContainer& container : containers) printer.Announce(container);
+    if (!options_.follow) {
+      for (const ObservedContainer& container : containers) {
+        printer.Add(container);
+        GANTRY_RETURN_IF_ERROR(printer.Wait([] { return Interrupts::once().load(); }));
+        if (Interrupts::once()) return 130;
+      }
+      return 0;
     }
-    GANTRY_RETURN_IF_ERROR(PrintOutput(context, engine, project, containers, options_, nullptr));
-    return Interrupts::once() ? 130 : 0;
+    for (const ObservedContainer& container : containers) printer.Add(container);
+    // Containers that are started later are followed too.
+    std::thread newcomers([&] {
+      v1::Event event;
+      while (events->Read(&event)) {
+        if (event.action() != "start") continue;
+        const absl::StatusOr<std::vector<ObservedContainer>> now = Chosen(engine, project, args);
+        if (!now.ok()) continue;  // the daemon is gone, which the streams say
+        for (const ObservedContainer& container : *now) {
+          if (container.id == event.id()) printer.Add(container);
+        }
+      }
+    });
+    const absl::Status status = printer.Wait([] { return Interrupts::once().load(); });
+    events->Cancel();
+    newcomers.join();
+    if (Interrupts::once()) return 130;
+    GANTRY_RETURN_IF_ERROR(status);
+    return 0;
   }
 
  private:
+  absl::StatusOr<std::vector<ObservedContainer>> Chosen(
+      compose::Engine& engine, const compose::Project& project,
+      const std::vector<std::string>& services) const {
+    GANTRY_ASSIGN_OR_RETURN(std::vector<ObservedContainer> containers,
+                            ContainersOf(engine, project, services, /*all=*/true,
+                                         /*one_offs=*/false, /*reversed=*/false));
+    containers.erase(
+        std::remove_if(containers.begin(), containers.end(),
+                       [&](const ObservedContainer& one) {
+                         return (index_ != 0 && one.number != index_) ||
+                                (!project.model.entries.empty() &&
+                                 project.FindService(one.service) == nullptr);
+                       }),
+        containers.end());
+    return containers;
+  }
+
   ProjectFlags flags_;
   FollowOptions options_;
   bool no_color_ = false, no_prefix_ = false;
@@ -246,14 +414,7 @@ class EventsAction final : public Action {
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     GANTRY_ASSIGN_OR_RETURN(const compose::Project project, flags_.LoadOrName(context, args));
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
-    v1::EventsRequest request;
-    for (const auto& [key, value] : std::vector<std::pair<std::string, std::string>>{
-             {"label", absl::StrCat(compose::kProjectLabel, "=", project.name)},
-             {"type", "container"}}) {
-      v1::Filter* filter = request.add_filters();
-      filter->set_key(key);
-      filter->set_value(value);
-    }
+    v1::EventsRequest request = ContainerEventsOf(project);
     GANTRY_RETURN_IF_ERROR(SetTimeRange(since_, until_, request));
     auto stream = client->Open<v1::EventsRequest, v1::Event>(request);
     v1::Event event;
@@ -336,32 +497,6 @@ class WaitAction final : public Action {
 };
 
 }  // namespace
-
-absl::Status PrintOutput(Context& context, compose::Engine& engine, const compose::Project& project,
-                         const std::vector<ObservedContainer>& containers,
-                         const FollowOptions& options,
-                         const std::function<void(const ObservedContainer&, int)>& on_exit) {
-  size_t width = 0;
-  for (const ObservedContainer& container : containers)
-    width = std::max(width, ShortName(project, container.name).size());
-  Printer printer(context, engine, project, options, width);
-  if (!options.follow) {
-    for (size_t i = 0; i < containers.size(); ++i) printer.Follow(containers[i], i, on_exit);
-    return printer.error();
-  }
-  std::atomic<size_t> left{containers.size()};
-  std::vector<std::thread> threads;
-  for (size_t i = 0; i < containers.size(); ++i) {
-    threads.emplace_back([&, i] {
-      printer.Follow(containers[i], i, on_exit);
-      --left;
-    });
-  }
-  while (left > 0 && !Interrupts::once()) absl::SleepFor(absl::Milliseconds(20));
-  if (Interrupts::once()) printer.Cancel();
-  for (std::thread& thread : threads) thread.join();
-  return printer.error();
-}
 
 std::vector<Verb> ComposeOutputVerbs() {
   return {{.name = "logs",

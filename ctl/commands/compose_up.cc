@@ -1,15 +1,20 @@
 #include <algorithm>
+#include <atomic>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 
 #include "base/engine/units.h"
@@ -153,6 +158,8 @@ class UpAction final : public Action {
     flags.Bool(&no_prefix_, "no-log-prefix", 0, "Without the names before lines");
     flags.Bool(&timestamps_, "timestamps", 0, "With the time of each line");
     flags.Bool(&watch_, "watch", 'w', "Sync, rebuild and restart when files change");
+    flags.Bool(&attach_dependencies_, "attach-dependencies", 0,
+               "Print the output of the services they depend on, too");
   }
 
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
@@ -169,10 +176,11 @@ class UpAction final : public Action {
     }
     options.start = kind_ != Kind::kCreate && !no_start_;
     if (!exit_code_from_.empty()) abort_ = true;
-    if (detach_ && (abort_ || abort_failure_)) {
+    if ((detach_ || wait_) &&
+        (abort_ || abort_failure_ || attach_dependencies_ || !attach_.empty())) {
       return absl::InvalidArgumentError(
-          "--abort-on-container-exit, --abort-on-container-failure and --exit-code-from need the "
-          "output attached; leave -d out");
+          "--abort-on-container-exit, --abort-on-container-failure, --exit-code-from, --attach and "
+          "--attach-dependencies need the output attached; leave -d and --wait out");
     }
     if (watch_ && (detach_ || wait_ || no_start_ || abort_ || abort_failure_)) {
       return absl::InvalidArgumentError(
@@ -181,8 +189,10 @@ class UpAction final : public Action {
     }
     GANTRY_ASSIGN_OR_RETURN(compose::Project project, flags_.Load(context, services));
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
+    GANTRY_RETURN_IF_ERROR(CheckNames(project, options));
+    const bool attached = kind_ == Kind::kUp && !detach_ && !wait_ && !no_start_ && !dry_run_;
     Interrupts interrupts;
-    compose::Engine engine(*client, Interrupts::once());
+    compose::Engine engine(*client, attached ? cancelled_ : Interrupts::once());
     if (kind_ != Kind::kPlan && !dry_run_) {
       GANTRY_ASSIGN_OR_RETURN(
           const std::vector<std::string> needed,
@@ -196,12 +206,16 @@ class UpAction final : public Action {
       PrintPlan(context, plan);
       return 0;
     }
+    if (attached) return UpAttached(context, engine, project, plan, services);
     std::vector<std::string> started;
-    GANTRY_RETURN_IF_ERROR(Do(context, engine, project, plan, &started));
-    if (Interrupts::once()) return kInterrupted;
-    if (wait_) return Wait(context, engine, project, started);
-    if (kind_ != Kind::kUp || detach_ || no_start_) return 0;
-    return Attach(context, engine, project, started);
+    const absl::Status done = Do(context, engine, project, plan, &started, nullptr);
+    if (Interrupts::once()) return Interrupted(context, done);
+    GANTRY_RETURN_IF_ERROR(done);
+    if (!wait_) return 0;
+    const absl::Status ready = Wait(engine, project, started);
+    if (Interrupts::once()) return Interrupted(context, ready);
+    GANTRY_RETURN_IF_ERROR(ready);
+    return 0;
   }
 
  private:
@@ -211,8 +225,38 @@ class UpAction final : public Action {
     if (!plan.Changes()) context.Out("nothing to change\n");
   }
 
+  // The end of a command that ^C has ended: what an update that went back says is of use.
+  static int Interrupted(Context& context, const absl::Status& status) {
+    if (!status.ok() && status.message() != "interrupted") context.Complain(status);
+    return kInterrupted;
+  }
+
+  // Services that options name are among those that this command brings up.
+  absl::Status CheckNames(const compose::Project& project,
+                          const compose::UpOptions& options) const {
+    GANTRY_ASSIGN_OR_RETURN(
+        const std::vector<std::string> all,
+        compose::InDependencyOrder(project, options.services, options.no_deps));
+    const auto known = [&](const std::string& name) {
+      return std::find(all.begin(), all.end(), name) != all.end();
+    };
+    if (!exit_code_from_.empty() && !known(exit_code_from_)) {
+      return absl::NotFoundError(
+          absl::StrCat("--exit-code-from: no such service: ", exit_code_from_));
+    }
+    for (const std::string& name : attach_) {
+      if (!known(name)) {
+        return absl::NotFoundError(
+            absl::StrCat("--attach: service ", name, " is not one that this command brings up"));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  // `attach`: called between the making of containers and their start, when the board is done.
   absl::Status Do(Context& context, compose::Engine& engine, const compose::Project& project,
-                  const compose::Plan& plan, std::vector<std::string>* started) {
+                  const compose::Plan& plan, std::vector<std::string>* started,
+                  const std::function<absl::Status(const std::vector<std::string>&)>& attach) {
     GANTRY_ASSIGN_OR_RETURN(const ProgressBoard::Style style, flags_.ProgressStyle(context));
     const std::unique_ptr<ProgressBoard> board = MakeBoard(context, style, "up");
     compose::ApplyOptions apply;
@@ -223,15 +267,20 @@ class UpAction final : public Action {
     apply.build = [&](const compose::Step& step) {
       return BuildOne(context, *board, project, step);
     };
-    const absl::Status status =
-        compose::Apply(project, plan, engine, *board, apply, Interrupts::once(), started);
+    if (attach) {
+      apply.before_starts = [&](const std::vector<std::string>& ids) {
+        board->Finish();
+        return attach(ids);
+      };
+    }
+    const absl::Status status = compose::Apply(
+        project, plan, engine, *board, apply, attach ? cancelled_ : Interrupts::once(), started);
     board->Finish();
     return status;
   }
 
-  absl::StatusOr<int> Wait(Context& context, compose::Engine& engine,
-                           const compose::Project& project,
-                           const std::vector<std::string>& started) {
+  absl::Status Wait(compose::Engine& engine, const compose::Project& project,
+                    const std::vector<std::string>& started) {
     const absl::Time deadline = wait_timeout_.has_value()
                                     ? absl::Now() + absl::Seconds(*wait_timeout_)
                                     : absl::InfiniteFuture();
@@ -256,7 +305,7 @@ class UpAction final : public Action {
       }
       GANTRY_RETURN_IF_ERROR(status);
     }
-    return 0;
+    return absl::OkStatus();
   }
 
   static absl::StatusOr<std::vector<ObservedContainer>> Those(compose::Engine& engine,
@@ -273,85 +322,127 @@ class UpAction final : public Action {
     return all;
   }
 
-  bool Attached(const compose::Project& project, const std::string& service) const {
+  // Whether the output of a service is printed. `named`: the services of the command line.
+  bool Attached(const compose::Project& project, const std::vector<std::string>& named,
+                const std::string& service) const {
     const auto in = [&](const std::vector<std::string>& list) {
       return std::find(list.begin(), list.end(), service) != list.end();
     };
     if (in(no_attach_)) return false;
     if (!attach_.empty()) return in(attach_);
+    if (!named.empty() && !attach_dependencies_ && !in(named)) return false;
     const compose::Node* node = project.FindService(service);
     return node == nullptr || node->TextOf("attach") != "false";
   }
 
-  // Prints what they print until all have ended, one ends that may not, or ^C.
-  absl::StatusOr<int> Attach(Context& context, compose::Engine& engine,
-                             const compose::Project& project,
-                             const std::vector<std::string>& started) {
-    GANTRY_ASSIGN_OR_RETURN(const std::vector<ObservedContainer> all,
-                            Those(engine, project, started));
-    std::vector<ObservedContainer> shown;
-    std::vector<std::string> names;
-    for (const ObservedContainer& container : all) {
-      if (!Attached(project, container.service)) continue;
-      shown.push_back(container);
-      names.push_back(ShortName(project, container.name));
-    }
-    if (names.empty()) return 0;
-    context.Out(absl::StrCat("Attaching to ", absl::StrJoin(names, ", "), "\n"));
+  // Brings up and prints what the containers print, from the start of the first, until all have
+  // ended, one ends that may not, or ^C.
+  absl::StatusOr<int> UpAttached(Context& context, compose::Engine& engine,
+                                 const compose::Project& project, const compose::Plan& plan,
+                                 const std::vector<std::string>& services) {
     FollowOptions follow;
     follow.prefix = !no_prefix_;
     follow.color = !no_color_;
     follow.timestamps = timestamps_;
-    follow.say_exits = true;
-    if (watch_) return AttachAndWatch(context, engine, project, shown, follow);
+    follow.say_exits = follow.errors_apart = follow.new_only = true;
+    follow.outlive_exits = watch_;
     absl::Mutex mutex;
-    std::optional<int> status;
-    bool stopping = false;
-    const auto on_exit = [&](const ObservedContainer& container, int code) {
-      bool stop = false;
-      {
-        absl::MutexLock lock(&mutex);
-        const bool ours = exit_code_from_.empty() || exit_code_from_ == container.service;
-        if (!stopping && ours && (abort_ || (abort_failure_ && code != 0))) {
-          stopping = stop = true;
-          status = code;
-        }
+    std::optional<int> code;
+    std::atomic<bool> aborting{false};
+    OutputPrinter printer(context, engine, project, follow,
+                          [&](const ObservedContainer& container, int status) {
+                            const bool counts =
+                                exit_code_from_.empty() || exit_code_from_ == container.service;
+                            if (!counts || !(abort_ || (abort_failure_ && status != 0))) return;
+                            absl::MutexLock lock(&mutex);
+                            if (!code.has_value()) code = status;
+                            aborting = true;
+                          });
+    const auto enough = [&aborting] { return Interrupts::once() || aborting; };
+
+    // Either ends the waits of what is under way.
+    absl::Notification done;
+    std::thread relay([&] {
+      while (!done.WaitForNotificationWithTimeout(absl::Milliseconds(20))) {
+        if (enough()) cancelled_ = true;
       }
-      if (!stop) return;
-      context.Err("Aborting on container exit...\n");
-      for (const ObservedContainer& other : all) {
-        // An error shows in the output of the container that goes on.
-        if (other.id != container.id) engine.Stop(other.id, up_.timeout()).IgnoreError();
+    });
+    const absl::Cleanup join = [&] {
+      done.Notify();
+      relay.join();
+    };
+    bool shows = false;
+    const auto attach = [&](const std::vector<ObservedContainer>& containers) {
+      std::vector<std::string> names;
+      for (const ObservedContainer& container : containers) {
+        if (!Attached(project, services, container.service)) continue;
+        names.push_back(ShortName(project, container.name));
+        printer.Announce(container);
+      }
+      if (!names.empty() && !shows)
+        context.Out(absl::StrCat("Attaching to ", absl::StrJoin(names, ", "), "\n"));
+      shows |= !names.empty();
+      for (const ObservedContainer& container : containers) {
+        const bool shown = Attached(project, services, container.service);
+        // An end that ends all is waited for in any case.
+        if (shown || abort_ || abort_failure_) printer.Add(container, shown);
       }
     };
-    GANTRY_RETURN_IF_ERROR(PrintOutput(context, engine, project, shown, follow, on_exit));
-    if (Interrupts::once()) return StopAll(context, engine, project, all);
-    return status.value_or(0);
+    std::vector<std::string> started;
+    const absl::Status up =
+        Do(context, engine, project, plan, &started, [&](const std::vector<std::string>& ids) {
+          GANTRY_ASSIGN_OR_RETURN(const std::vector<ObservedContainer> made,
+                                  Those(engine, project, ids));
+          attach(made);
+          return absl::OkStatus();
+        });
+    if (!up.ok() && !enough()) {
+      // The last words of what has failed are on their way.
+      const absl::Time limit = absl::Now() + absl::Milliseconds(300);
+      // That it has failed says more than that its output could not be read.
+      printer.Wait([limit] { return absl::Now() > limit; }).IgnoreError();
+      return up;
+    }
+    absl::Status printed;
+    if (up.ok() && !enough()) {
+      // Updates have made containers, too.
+      GANTRY_ASSIGN_OR_RETURN(const std::vector<ObservedContainer> all,
+                              Those(engine, project, started));
+      attach(all);
+      if (watch_) {
+        printed = Watch(context, engine, project, services, printer);
+      } else if (shows || abort_ || abort_failure_) {
+        printed = printer.Wait(enough);
+      }
+    }
+    if (!enough()) {
+      GANTRY_RETURN_IF_ERROR(printed);
+      return 0;
+    }
+    const bool interrupted = Interrupts::once();
+    context.Err(interrupted ? "Gracefully stopping... (press Ctrl+C again to force)\n"
+                            : "Aborting on container exit...\n");
+    GANTRY_ASSIGN_OR_RETURN(
+        const std::vector<ObservedContainer> running,
+        ContainersOf(engine, project, interrupted ? services : std::vector<std::string>(),
+                     /*all=*/false, /*one_offs=*/false, /*reversed=*/true));
+    GANTRY_RETURN_IF_ERROR(StopAll(context, engine, project, running));
+    const absl::Time limit = absl::Now() + absl::Seconds(2);
+    // What is printed now is the end of containers that were stopped.
+    printer.Wait([limit] { return absl::Now() > limit; }).IgnoreError();
+    if (interrupted) return Interrupted(context, up);
+    absl::MutexLock lock(&mutex);
+    return code.value_or(0);
   }
 
-  // Prints the output of containers, also of those that rebuilds make, until ^C.
-  absl::StatusOr<int> AttachAndWatch(Context& context, compose::Engine& engine,
-                                     const compose::Project& project,
-                                     const std::vector<ObservedContainer>& shown,
-                                     FollowOptions follow) {
-    follow.outlive_exits = true;
-    absl::Mutex mutex;
-    std::vector<std::thread> printers;
-    const auto print = [&](const std::vector<ObservedContainer>& containers) {
-      absl::MutexLock lock(&mutex);
-      printers.emplace_back([&context, &engine, &project, &follow, containers] {
-        const absl::Status status = PrintOutput(context, engine, project, containers, follow, {});
-        if (!status.ok()) context.Complain(status);
-      });
-    };
-    print(shown);
+  // Follows the files until ^C. What rebuilds make is printed, too.
+  absl::Status Watch(Context& context, compose::Engine& engine, const compose::Project& project,
+                     const std::vector<std::string>& services, OutputPrinter& printer) {
     WatchOptions options;
     options.on_renewed = [&](const std::vector<ObservedContainer>& renewed) {
-      std::vector<ObservedContainer> attached;
       for (const ObservedContainer& one : renewed) {
-        if (Attached(project, one.service)) attached.push_back(one);
+        if (Attached(project, services, one.service)) printer.Add(one);
       }
-      if (!attached.empty()) print(attached);
     };
     const absl::Status watched =
         WatchProject(context, flags_, engine, project, options, Interrupts::once());
@@ -359,47 +450,36 @@ class UpAction final : public Action {
       context.Complain(watched);
       while (!Interrupts::once()) absl::SleepFor(absl::Milliseconds(50));
     }
-    for (std::thread& printer : printers) printer.join();
-    GANTRY_ASSIGN_OR_RETURN(const std::vector<ObservedContainer> containers,
-                            ContainersOf(engine, project, {}, /*all=*/false, /*one_offs=*/false,
-                                         /*reversed=*/true));
-    return StopAll(context, engine, project, containers);
+    return absl::OkStatus();
   }
 
-  // ^C: a stop with patience, which a second ^C cuts short.
-  absl::StatusOr<int> StopAll(Context& context, compose::Engine& engine,
-                              const compose::Project& project,
-                              const std::vector<ObservedContainer>& containers) {
-    context.Err("Gracefully stopping... (press Ctrl+C again to force)\n");
-    GANTRY_ASSIGN_OR_RETURN(const ProgressBoard::Style style, flags_.ProgressStyle(context));
+  // A stop with patience, which another ^C cuts short. A line for each change, because the
+  // containers go on printing.
+  absl::Status StopAll(Context& context, compose::Engine& engine, const compose::Project& project,
+                       const std::vector<ObservedContainer>& containers) {
+    GANTRY_ASSIGN_OR_RETURN(ProgressBoard::Style style, flags_.ProgressStyle(context));
+    if (style == ProgressBoard::Style::kRedraw) style = ProgressBoard::Style::kLines;
     const std::unique_ptr<ProgressBoard> board = MakeBoard(context, style, "stop");
-    static const std::vector<size_t> kNone;
-    static const std::atomic<bool> kNever{false};
-    std::atomic<size_t> left{containers.size()};
+    const bool interrupted = Interrupts::once();
+    absl::Notification stopped;
     std::thread killer([&] {
-      while (left > 0 && !Interrupts::twice()) absl::SleepFor(absl::Milliseconds(50));
-      if (left == 0) return;
+      const auto impatient = [&] {
+        return interrupted ? Interrupts::twice().load() : Interrupts::once().load();
+      };
+      while (!impatient()) {
+        if (stopped.WaitForNotificationWithTimeout(absl::Milliseconds(50))) return;
+      }
       for (const ObservedContainer& container : containers) {
         // One that has ended meanwhile needs no kill.
         engine.Kill(container.id, "KILL").IgnoreError();
       }
     });
-    const absl::Status status = compose::InOrder(
-        containers.size(), 64, kNever, [](size_t) -> const std::vector<size_t>& { return kNone; },
-        [&](size_t i) {
-          const std::string part = absl::StrCat("Container ", containers[i].name);
-          board->Update(part, "Stopping", ProgressBoard::Mark::kWorking);
-          const absl::Status stopped = engine.Stop(containers[i].id, up_.timeout());
-          board->Update(part, stopped.ok() ? "Stopped" : "Error",
-                        stopped.ok() ? ProgressBoard::Mark::kDone : ProgressBoard::Mark::kFailed);
-          --left;
-          return stopped;
-        });
-    left = 0;
+    const absl::Status status =
+        StopContainers(*board, project, engine, containers, up_.timeout());
+    stopped.Notify();
     killer.join();
     board->Finish();
-    GANTRY_RETURN_IF_ERROR(status);
-    return kInterrupted;
+    return status;
   }
 
   const Kind kind_;
@@ -407,7 +487,8 @@ class UpAction final : public Action {
   UpFlags up_;
   bool scale_no_deps_ = false, detach_ = false, no_start_ = false, dry_run_ = false, wait_ = false,
        abort_ = false, abort_failure_ = false, no_color_ = false, no_prefix_ = false,
-       timestamps_ = false, watch_ = false;
+       timestamps_ = false, watch_ = false, attach_dependencies_ = false;
+  std::atomic<bool> cancelled_{false};  // of an attached up: by ^C, or by the end of a container
   std::optional<int64_t> wait_timeout_;
   std::string exit_code_from_;
   std::vector<std::string> attach_, no_attach_;

@@ -208,6 +208,10 @@ class Applier {
   std::vector<std::vector<std::string>> ids_ ABSL_GUARDED_BY(mutex_);
 };
 
+bool IsStart(Step::Kind kind) {
+  return kind == Step::Kind::kStart || kind == Step::Kind::kRestart || kind == Step::Kind::kUpdate;
+}
+
 }  // namespace
 
 absl::Status InOrder(size_t count, int parallel, const std::atomic<bool>& cancelled,
@@ -263,10 +267,28 @@ absl::Status Apply(const Project& project, const Plan& plan, Engine& engine, Pro
                    const ApplyOptions& options, const std::atomic<bool>& cancelled,
                    std::vector<std::string>* started) {
   Applier applier(project, plan, engine, board, options);
-  const absl::Status status = InOrder(
-      plan.steps.size(), options.parallel, cancelled,
-      [&](size_t i) -> const std::vector<size_t>& { return plan.steps[i].after; },
-      [&](size_t i) { return applier.Do(i); });
+  const std::vector<Step>& steps = plan.steps;
+  // The steps from `begin` to `end`; those before are done.
+  const auto part = [&](size_t begin, size_t end) {
+    std::vector<std::vector<size_t>> after(end - begin);
+    for (size_t i = begin; i < end; ++i) {
+      for (const size_t other : steps[i].after) {
+        if (other >= begin) after[i - begin].push_back(other - begin);
+      }
+    }
+    return InOrder(
+        end - begin, options.parallel, cancelled,
+        [&](size_t i) -> const std::vector<size_t>& { return after[i]; },
+        [&](size_t i) { return applier.Do(begin + i); });
+  };
+  // Starts come last in a plan.
+  size_t made = steps.size();
+  while (options.before_starts && made > 0 && IsStart(steps[made - 1].kind)) --made;
+  absl::Status status = part(0, made);
+  if (options.before_starts) {
+    if (status.ok()) status = options.before_starts(applier.Started());
+    if (status.ok()) status = part(made, steps.size());
+  }
   if (started != nullptr) *started = applier.Started();
   return status;
 }

@@ -26,6 +26,9 @@ struct ApplyOptions {
   // Fetches or makes one image. Called from several threads, one call per image.
   std::function<absl::Status(const Step& step)> pull;
   std::function<absl::Status(const Step& step)> build;
+  // Where it is set: no container is started before all are made, and this is called in between,
+  // with the ids of those that are there. Its failure ends the work.
+  std::function<absl::Status(const std::vector<std::string>& ids)> before_starts;
 };
 
 // `cancelled`: no further step is begun, kCancelled. `started` gets the ids of containers that were
