@@ -156,6 +156,10 @@ TEST_F(ComposeTest, ServiceIsBuiltWhenItsImageIsNotHere) {
   ASSERT_TRUE(bed_->StatusBecomes("demo-web-1", "exited"));
   EXPECT_THAT(ComposeOut({"logs", "--no-log-prefix"}), HasSubstr("built"));
   EXPECT_THAT(ComposeOut({"plan"}), Not(HasSubstr("build ")));
+  // A build that makes the same image makes no container anew.
+  const std::string id = Id("demo-web-1");
+  ComposeOut({"up", "-d", "--build"});
+  EXPECT_EQ(Id("demo-web-1"), id);
   ComposeOut({"down", "--rmi", "local"});
   EXPECT_NE(bed_->Ctl({"image", "inspect", "demo-web"}).code, 0);
 }

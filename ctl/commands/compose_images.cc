@@ -287,10 +287,12 @@ class BuildServicesAction final : public Action {
     GANTRY_ASSIGN_OR_RETURN(compose::Project project, flags_.Load(context, args));
     GANTRY_ASSIGN_OR_RETURN(const std::vector<std::string> services,
                             compose::InDependencyOrder(project, args, !deps_ && !args.empty()));
+    GANTRY_ASSIGN_OR_RETURN(const std::vector<std::string> order,
+                            compose::InBuildOrder(project, services));
     GANTRY_ASSIGN_OR_RETURN(ProgressBoard::Style style, flags_.ProgressStyle(context));
     if (quiet_) style = ProgressBoard::Style::kSilent;
     std::vector<compose::Step> steps;
-    for (const std::string& service : services) {
+    for (const std::string& service : order) {
       compose::Node& node = *project.model.Find("services")->Find(service);
       compose::Node* build = node.Find("build");
       if (build == nullptr) continue;

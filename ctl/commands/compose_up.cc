@@ -38,9 +38,9 @@ constexpr int kInterrupted = 130;
 
 // `--pull missing` and the like; "" for the services' own policies.
 absl::Status CheckPull(const std::string& pull) {
-  if (pull.empty() || pull == "always" || pull == "missing" || pull == "never" ||
-      pull == "if_not_present")
-    return absl::OkStatus();
+  for (const char* known : {"", "always", "missing", "never", "if_not_present", "policy"}) {
+    if (pull == known) return absl::OkStatus();
+  }
   return absl::InvalidArgumentError(
       absl::StrCat("--pull: \"", pull, "\": use always, missing or never"));
 }
@@ -77,6 +77,8 @@ class UpFlags {
     }
     flags.Bool(&yes_, "yes", 'y', "Accepted: nothing is asked");
     if (!starts) return;
+    flags.Bool(&options_.recreate_deps, "always-recreate-deps", 0,
+               "Make containers of the services they depend on anew");
     flags.Bool(&options_.no_deps, "no-deps", 0, "Without the services they depend on");
     flags.Bool(&renew_, "renew-anon-volumes", 'V', "New anonymous volumes");
     flags.OptionalInt(&timeout_, "timeout", 't', "Seconds to stop before a kill");
@@ -87,10 +89,15 @@ class UpFlags {
     compose::UpOptions out = options_;
     out.services = services;
     GANTRY_RETURN_IF_ERROR(CheckPull(out.pull));
-    if (out.pull == "missing" || out.pull == "if_not_present") out.pull.clear();
-    if (out.force_recreate && out.no_recreate) {
-      return absl::InvalidArgumentError("--force-recreate and --no-recreate exclude each other");
+    if (out.pull == "missing" || out.pull == "if_not_present" || out.pull == "policy")
+      out.pull.clear();
+    if ((out.force_recreate || out.recreate_deps) && out.no_recreate) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(out.force_recreate ? "--force-recreate" : "--always-recreate-deps",
+                       " and --no-recreate exclude each other"));
     }
+    if (out.build && out.no_build)
+      return absl::InvalidArgumentError("--build and --no-build exclude each other");
     GANTRY_RETURN_IF_ERROR(ParseScale(scale_, &out.scale));
     if (context.Environment("COMPOSE_REMOVE_ORPHANS") == "true" ||
         context.Environment("COMPOSE_REMOVE_ORPHANS") == "1")
@@ -199,12 +206,19 @@ class UpAction final : public Action {
           compose::InDependencyOrder(project, options.services, options.no_deps));
       GANTRY_RETURN_IF_ERROR(RunPrograms(context, flags_, project, needed));
     }
-    GANTRY_ASSIGN_OR_RETURN(const compose::Plan plan, MakePlan(engine, project, options));
+    GANTRY_ASSIGN_OR_RETURN(compose::Plan plan, MakePlan(engine, project, options));
     for (const std::string& warning : plan.warnings)
       context.Err(absl::StrCat("WARN ", warning, "\n"));
     if (kind_ == Kind::kPlan || dry_run_) {
       PrintPlan(context, plan);
       return 0;
+    }
+    if (const compose::Plan images = plan.OnlyImages(); !images.steps.empty()) {
+      const absl::Status made = Do(context, engine, project, images, nullptr, nullptr);
+      if (Interrupts::once()) return kInterrupted;
+      GANTRY_RETURN_IF_ERROR(made);
+      options.images_done = true;
+      GANTRY_ASSIGN_OR_RETURN(plan, MakePlan(engine, project, options));
     }
     if (attached) return UpAttached(context, engine, project, plan, services);
     std::vector<std::string> started;

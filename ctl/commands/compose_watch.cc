@@ -148,6 +148,7 @@ class ProjectWatch {
     compose::UpOptions up;
     up.services = {service};
     up.no_deps = true;
+    up.images_done = true;
     GANTRY_ASSIGN_OR_RETURN(const compose::Observed observed, engine_.Observe(project_, {service}));
     GANTRY_ASSIGN_OR_RETURN(const compose::Plan plan, compose::PlanUp(project_, observed, up));
     GANTRY_RETURN_IF_ERROR(ApplyQuietly(context_, flags_, engine_, project_, plan));
@@ -256,9 +257,17 @@ class WatchAction final : public Action {
       up.services = args;
       GANTRY_ASSIGN_OR_RETURN(const std::vector<std::string> services,
                               compose::InDependencyOrder(project, args, /*no_deps=*/false));
-      GANTRY_ASSIGN_OR_RETURN(const compose::Observed observed, engine.Observe(project, services));
-      GANTRY_ASSIGN_OR_RETURN(const compose::Plan plan, compose::PlanUp(project, observed, up));
-      GANTRY_RETURN_IF_ERROR(ApplyQuietly(context, flags_, engine, project, plan));
+      // The images first: what they are decides what is made anew.
+      while (true) {
+        GANTRY_ASSIGN_OR_RETURN(const compose::Observed observed,
+                                engine.Observe(project, services));
+        GANTRY_ASSIGN_OR_RETURN(const compose::Plan plan, compose::PlanUp(project, observed, up));
+        const compose::Plan images = plan.OnlyImages();
+        GANTRY_RETURN_IF_ERROR(ApplyQuietly(context, flags_, engine, project,
+                                            images.steps.empty() ? plan : images));
+        if (images.steps.empty()) break;
+        up.images_done = true;
+      }
     }
     WatchOptions options;
     options.services = args;

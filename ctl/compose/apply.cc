@@ -29,8 +29,11 @@ class Applier {
   absl::Status Do(size_t index) {
     const Step& step = plan_.steps[index];
     switch (step.kind) {
-      case Step::Kind::kPull:
-        return options_.pull(step);
+      case Step::Kind::kPull: {
+        const absl::Status pulled = options_.pull(step);
+        return pulled.ok() || !step.builds || absl::IsCancelled(pulled) ? pulled
+                                                                         : options_.build(step);
+      }
       case Step::Kind::kBuild:
         return options_.build(step);
       case Step::Kind::kCreateNetwork:

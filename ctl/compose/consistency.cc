@@ -12,6 +12,7 @@
 
 #include "base/engine/units.h"
 #include "base/status_macros.h"
+#include "ctl/compose/project.h"
 #include "ctl/flags.h"
 
 namespace gantry::compose {
@@ -74,6 +75,13 @@ class Checker {
       return Invalid(service,
                      absl::StrCat("service \"", name,
                                   "\" has neither an image nor a build context specified"));
+    }
+    if (const std::string policy = service.TextOf("pull_policy");
+        !policy.empty() && !absl::StrContains(policy, '$') && !IsPullPolicy(policy)) {
+      return Invalid(*service.Find("pull_policy"),
+                     absl::StrCat("services.", name, ".pull_policy: \"", policy, "\""),
+                     "use always, missing, never, build, daily, weekly or every_ with a "
+                     "duration (every_3d)");
     }
     GANTRY_RETURN_IF_ERROR(CheckNetworks(name, service));
     GANTRY_RETURN_IF_ERROR(CheckVolumes(name, service));

@@ -10,6 +10,7 @@
 #include "absl/time/clock.h"
 
 #include "base/byte_stream.h"
+#include "base/engine/proto_time.h"
 #include "base/status_macros.h"
 #include "base/tar/entry.h"
 #include "base/tar/writer.h"
@@ -127,14 +128,27 @@ absl::StatusOr<Observed> Engine::Observe(const Project& project,
   for (const v1::Volume& volume : volumes.volumes())
     out.volumes[volume.name()] = resource(volume.labels());
   std::set<std::string> asked;
-  for (const std::string& service : services) {
+  const auto ask = [&](const std::string& image) -> absl::Status {
+    if (!asked.insert(image).second) return absl::OkStatus();
+    v1::InspectImageRequest request;
+    request.set_image(image);
+    v1::InspectImageResponse response;
+    const absl::Status status = client_.Call(request, &response);
+    if (absl::IsNotFound(status)) return absl::OkStatus();
+    GANTRY_RETURN_IF_ERROR(status);
+    out.images[image] = response.image().summary().id();
+    if (response.image().has_last_tagged_at()) {
+      out.image_ages[image] =
+          absl::Now() - engine::FromProto(response.image().last_tagged_at());
+    }
+    return absl::OkStatus();
+  };
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<std::string> order, InBuildOrder(project, services));
+  for (const std::string& service : order) {
     const Node* node = project.FindService(service);
-    if (node != nullptr && node->Find("provider") != nullptr) continue;
-    const std::string image = ImageOf(project, service);
-    if (!asked.insert(image).second) continue;
-    absl::StatusOr<std::string> digest = ImageDigest(image);
-    if (digest.ok()) out.images[image] = *digest;
-    if (!digest.ok() && !absl::IsNotFound(digest.status())) return digest.status();
+    if (node->Find("provider") != nullptr) continue;
+    GANTRY_RETURN_IF_ERROR(ask(ImageOf(project, service)));
+    for (const std::string& image : MountedImages(*node)) GANTRY_RETURN_IF_ERROR(ask(image));
   }
   return out;
 }

@@ -48,7 +48,8 @@ struct LoadOptions {
 absl::StatusOr<Project> LoadProject(const LoadOptions& options);
 
 // The name alone, for commands that need no file (`ps -p NAME`): -p or COMPOSE_PROJECT_NAME, which
-// may be in the .env of the current directory; "" if neither says it. kInvalidArgument: no valid name.
+// may be in the .env of the current directory; "" if neither says it. kInvalidArgument: no valid
+// name.
 absl::StatusOr<std::string> ProjectNameWithoutFile(const LoadOptions& options);
 
 }  // namespace gantry::compose

@@ -333,6 +333,8 @@ TEST_F(LoaderTest, UndeclaredNetworkNamesServiceLineAndRemedy) {
 
 TEST_F(LoaderTest, InconsistentProjectsAreRefused) {
   const std::vector<std::pair<std::string, std::string>> cases = {
+      {"services: {web: {image: x, pull_policy: hourly}}",
+       "services.web.pull_policy: \"hourly\": invalid compose project; use always, missing"},
       {"services: {web: {user: x}}", "has neither an image nor a build context specified"},
       {"services: {web: {image: x, volumes: ['v:/d']}}", "refers to undefined volume v"},
       {"services: {web: {image: x, secrets: [s]}}", "refers to undefined secret s"},

@@ -82,43 +82,85 @@ class Planner {
   }
 
   absl::Status Images() {
+    if (options_.images_done) return absl::OkStatus();
+    GANTRY_ASSIGN_OR_RETURN(const std::vector<std::string> order, InBuildOrder(project_, order_));
     std::map<std::string, size_t> made;  // several services may share an image
-    for (const std::string& name : order_) {
+    for (const std::string& name : order) {
       const Node& service = *project_.FindService(name);
+      if (service.Find("provider") != nullptr) continue;
       const std::string image = ImageOf(project_, name);
       if (const auto same = made.find(image); same != made.end()) {
         image_step_[name] = same->second;
         continue;
       }
-      const bool here = observed_.images.count(image) > 0;
-      const bool builds = service.Find("build") != nullptr;
-      std::string policy = service.TextOf("pull_policy");
-      if (!options_.pull.empty()) policy = options_.pull;
-      Step step;
-      step.object = image;
-      step.service = name;
-      if (builds && !options_.no_build && (options_.build || policy == "build" || !here)) {
-        step.kind = Step::Kind::kBuild;
-        step.reason = here ? "asked for" : "not here";
-      } else if (builds && !here) {
-        return absl::FailedPreconditionError(
-            absl::StrCat("image ", image, " of service ", name,
-                         " is not here, and --no-build forbids making it"));
-      } else if (!builds && policy == "always") {
-        step.kind = Step::Kind::kPull;
-        step.reason = "pull policy always";
-      } else if (!here && policy == "never") {
-        return absl::FailedPreconditionError(absl::StrCat(
-            "image ", image, " of service ", name, " is not here, and the pull policy is never"));
-      } else if (!here) {
-        step.kind = Step::Kind::kPull;
-        step.reason = "not here";
-      } else {
-        continue;
+      GANTRY_ASSIGN_OR_RETURN(std::optional<Step> step, ImageStep(service, name, image));
+      if (!step.has_value()) continue;
+      for (const std::string& other : BuildsFrom(service)) {
+        if (const auto base = image_step_.find(other); base != image_step_.end())
+          step->after.push_back(base->second);
       }
-      image_step_[name] = made[image] = Add(std::move(step));
+      image_step_[name] = made[image] = Add(*std::move(step));
+    }
+    // Images that are mounted.
+    for (const std::string& name : order_) {
+      for (const std::string& image : MountedImages(*project_.FindService(name))) {
+        if (observed_.images.count(image) > 0) continue;
+        auto there = made.find(image);
+        if (there == made.end()) {
+          Step step;
+          step.kind = Step::Kind::kPull;
+          step.object = image;
+          step.service = name;
+          step.reason = "not here";
+          there = made.emplace(image, Add(std::move(step))).first;
+        }
+        mounted_step_[name].push_back(there->second);
+      }
     }
     return absl::OkStatus();
+  }
+
+  // What is done for an image; nullopt: nothing.
+  absl::StatusOr<std::optional<Step>> ImageStep(const Node& service, const std::string& name,
+                                                const std::string& image) const {
+    const bool here = observed_.images.count(image) > 0;
+    const bool builds = service.Find("build") != nullptr;
+    const bool named = !service.TextOf("image").empty();
+    const std::string said = service.TextOf("pull_policy");
+    const std::string policy = options_.pull.empty() ? said : options_.pull;
+    const std::optional<absl::Duration> limit = MaxImageAge(policy);
+    const auto age = observed_.image_ages.find(image);
+    const bool stale = limit.has_value() && age != observed_.image_ages.end() &&
+                       age->second >= *limit;
+    Step step;
+    step.object = image;
+    step.service = name;
+    if (builds && !options_.no_build && (options_.build || policy == "build")) {
+      step.kind = Step::Kind::kBuild;
+      step.reason = here ? "asked for" : "not here";
+      return step;
+    }
+    // One that can be built is pulled only where the file, or the command, asks for it.
+    const bool pulls = policy == "always" || stale ||
+                       (!here && policy != "never" &&
+                        (!builds || options_.no_build || (!said.empty() && said != "build")));
+    if (named && pulls) {
+      step.kind = Step::Kind::kPull;
+      step.builds = builds && !options_.no_build;
+      step.reason = policy == "always" ? "pull policy always"
+                    : stale            ? absl::StrCat("pull policy ", policy)
+                                       : "not here";
+      return step;
+    }
+    if (here) return std::nullopt;
+    if (builds && !options_.no_build) {
+      step.kind = Step::Kind::kBuild;
+      step.reason = "not here";
+      return step;
+    }
+    return absl::FailedPreconditionError(absl::StrCat(
+        "image ", image, " of service ", name, " is not here, and ",
+        builds ? "--no-build forbids making it" : "the pull policy is never"));
   }
 
   absl::Status Networks() {
@@ -226,9 +268,13 @@ class Planner {
                        const ObservedContainer& container) const {
     if (options_.no_recreate) return "";
     if (options_.force_recreate) return "forced";
+    if (options_.recreate_deps && !options_.services.empty() &&
+        !Contains(options_.services, name))
+      return "forced, as a dependency";
     if (container.hash != ServiceHash(project_, name, ids_)) return "configuration changed";
-    if (image_step_.count(name) > 0) return "image is renewed";
     const auto image = observed_.images.find(ImageOf(project_, name));
+    if (image_step_.count(name) > 0)
+      return image == observed_.images.end() ? "image is renewed" : "where its image changes";
     if (image != observed_.images.end() && !container.image_digest.empty() &&
         container.image_digest != image->second)
       return "image changed";
@@ -281,6 +327,8 @@ class Planner {
     std::vector<size_t> after;
     if (const auto image = image_step_.find(name); image != image_step_.end())
       after.push_back(image->second);
+    if (const auto mounted = mounted_step_.find(name); mounted != mounted_step_.end())
+      after.insert(after.end(), mounted->second.begin(), mounted->second.end());
     const auto add = [&](const char* kind, const std::map<std::string, size_t>& steps) {
       const Node* used = service.Find(kind);
       if (used == nullptr) return;
@@ -453,6 +501,7 @@ class Planner {
   Plan plan_;
   std::vector<std::string> order_;
   std::map<std::string, size_t> image_step_;    // by service
+  std::map<std::string, std::vector<size_t>> mounted_step_;
   std::map<std::string, size_t> network_step_;  // by key
   std::map<std::string, size_t> volume_step_;
   std::map<std::string, std::vector<size_t>> made_step_;  // by service
@@ -471,6 +520,20 @@ bool Plan::Changes() const {
   return std::any_of(steps.begin(), steps.end(), [](const Step& step) {
     return step.kind != Step::Kind::kKeep && step.kind != Step::Kind::kProvide;
   });
+}
+
+Plan Plan::OnlyImages() const {
+  Plan out;
+  std::map<size_t, size_t> place;
+  for (size_t i = 0; i < steps.size(); ++i) {
+    if (steps[i].kind != Step::Kind::kPull && steps[i].kind != Step::Kind::kBuild) continue;
+    Step step = steps[i];
+    // Those that it waits for are before it, and images too.
+    for (size_t& other : step.after) other = place.at(other);
+    place[i] = out.steps.size();
+    out.steps.push_back(std::move(step));
+  }
+  return out;
 }
 
 absl::StatusOr<Plan> PlanUp(const Project& project, const Observed& observed,

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 
 #include "ctl/compose/project.h"
 #include "ctl/compose/service_update.h"
@@ -49,6 +50,7 @@ struct Observed {
   std::map<std::string, ObservedResource> networks;  // by name
   std::map<std::string, ObservedResource> volumes;
   std::map<std::string, std::string> images;  // reference -> digest of those that are here
+  std::map<std::string, absl::Duration> image_ages;  // since they got that name
 };
 
 struct UpOptions {
@@ -62,6 +64,9 @@ struct UpOptions {
   std::string pull;  // "", always, missing, never
   bool build = false;
   bool no_build = false;
+  // Pulls and builds are done, and what is observed is what they have left.
+  bool images_done = false;
+  bool recreate_deps = false;  // make containers of services that are not named anew
   std::map<std::string, int> scale;
   // A service whose new containers do not become ready goes back to the old ones.
   bool rollback = false;
@@ -89,6 +94,7 @@ struct Step {
   std::string service;  // of containers and images
   std::string key;      // of networks and volumes
   int number = 0;       // of containers
+  bool builds = false;  // of kPull: the service says how to build what cannot be pulled
   std::string id;       // of a container that is there
   std::string reason;   // "configuration changed", ...
   // Of kUpdate.
@@ -103,6 +109,9 @@ struct Plan {
 
   // Whether any step changes something.
   bool Changes() const;
+  // The pulls and builds alone. Whether a container is made anew for its image is known when these
+  // are done: then the plan is made again, with `images_done`.
+  Plan OnlyImages() const;
 };
 
 //   kNotFound            "no such service: x"; an external network or volume that is not there

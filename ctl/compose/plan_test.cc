@@ -3,6 +3,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -253,8 +254,66 @@ TEST_F(PlanTest, PullPolicies) {
   Settle(project);
   options_.pull = "always";
   EXPECT_THAT(Lines(project), ElementsAre("pull image w (pull policy always)",
-                                          "recreate container demo-web-1 (image is renewed)",
+                                          "recreate container demo-web-1 (where its image changes)",
                                           "start container demo-web-1"));
+  // What has come is what was there.
+  options_.images_done = true;
+  EXPECT_THAT(Lines(project), ElementsAre("keep container demo-web-1 (up to date)"));
+}
+
+TEST_F(PlanTest, ImagesAreRenewedByAge) {
+  const Project project = Load("services: {web: {image: w, pull_policy: every_1d12h}}");
+  Settle(project);
+  observed_.image_ages["w"] = absl::Hours(35);
+  EXPECT_FALSE(PlanUp(project, observed_, options_)->Changes());
+  observed_.image_ages["w"] = absl::Hours(37);
+  EXPECT_THAT(Lines(project), ::testing::Contains("pull image w (pull policy every_1d12h)"));
+  for (const char* policy : {"daily", "weekly", "every_5m", "refresh", "build", "never"})
+    EXPECT_TRUE(IsPullPolicy(policy)) << policy;
+  for (const char* policy : {"", "every_", "every_5", "every_5y", "hourly"})
+    EXPECT_FALSE(IsPullPolicy(policy)) << policy;
+}
+
+TEST_F(PlanTest, WhatCanBeBuiltIsPulledWhereThatIsAskedFor) {
+  const Project project = Load("services: {web: {image: w, build: .}}");
+  EXPECT_THAT(Lines(project), ::testing::Contains("build image w (not here)"));
+  options_.pull = "always";
+  EXPECT_THAT(Lines(project), ::testing::Contains("pull image w (pull policy always)"));
+  EXPECT_TRUE(PlanUp(project, observed_, options_)->steps[0].builds);
+  options_.pull.clear();
+  options_.no_build = true;
+  EXPECT_THAT(Lines(project), ::testing::Contains("pull image w (not here)"));
+}
+
+TEST_F(PlanTest, BuildsComeAfterThoseTheyStartFrom) {
+  const Project project =
+      Load("services:\n"
+           "  a: {build: {context: ., additional_contexts: {base: 'service:z'}}}\n"
+           "  z: {build: ., profiles: [never]}\n"
+           "  b: {image: x, volumes: [{type: image, source: files, target: /f}]}\n");
+  // One that is off is not built.
+  options_.services = {"b"};
+  EXPECT_THAT(Lines(project),
+              ElementsAre("pull image x (not here)", "pull image files (not here)",
+                          "create network demo_default", "create container demo-b-1",
+                          "start container demo-b-1"));
+  const Project both =
+      Load("services:\n"
+           "  a: {build: {context: ., additional_contexts: {base: 'service:z'}}}\n"
+           "  z: {build: .}\n");
+  options_.services = {"a"};
+  const Plan images = PlanUp(both, observed_, options_)->OnlyImages();
+  ASSERT_EQ(images.steps.size(), 2u);
+  EXPECT_EQ(images.steps[0].object, "demo-z");
+  EXPECT_EQ(images.steps[1].object, "demo-a");
+  EXPECT_THAT(images.steps[1].after, ElementsAre(0));
+  const Project circle =
+      Load("services:\n"
+           "  a: {build: {context: ., additional_contexts: {base: 'service:b'}}}\n"
+           "  b: {build: {context: ., additional_contexts: {base: 'service:a'}}}\n");
+  options_.services = {};
+  EXPECT_THAT(std::string(PlanUp(circle, observed_, options_).status().message()),
+              HasSubstr("builds start from each other: a -> b -> a"));
 }
 
 TEST_F(PlanTest, BuildsWhatIsMissingOrAskedFor) {

@@ -5,6 +5,8 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 
 #include "base/status_macros.h"
 
@@ -107,6 +109,102 @@ absl::StatusOr<std::vector<std::string>> InDependencyOrder(const Project& projec
   }
   for (const std::string& name : names) Visit(project, name, false, seen, order);
   return order;
+}
+
+std::vector<std::string> BuildsFrom(const Node& service) {
+  std::vector<std::string> out;
+  const Node* build = service.Find("build");
+  const Node* contexts = build == nullptr ? nullptr : build->Find("additional_contexts");
+  if (contexts == nullptr) return out;
+  for (const auto& [name, node] : contexts->entries) {
+    absl::string_view other = node.text;
+    if (absl::ConsumePrefix(&other, "service:")) out.emplace_back(other);
+  }
+  return out;
+}
+
+namespace {
+
+absl::Status VisitBuild(const Project& project, const std::string& name,
+                        std::vector<std::string>& path, std::vector<std::string>& order) {
+  const Node* service = project.FindService(name);
+  if (service == nullptr || std::find(order.begin(), order.end(), name) != order.end())
+    return absl::OkStatus();
+  const bool again = std::find(path.begin(), path.end(), name) != path.end();
+  path.push_back(name);
+  if (again) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(service->at.Text(), ": services.", name,
+                     ".build.additional_contexts: builds start from each other: ",
+                     absl::StrJoin(path, " -> ")));
+  }
+  for (const std::string& other : BuildsFrom(*service))
+    GANTRY_RETURN_IF_ERROR(VisitBuild(project, other, path, order));
+  path.pop_back();
+  order.push_back(name);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<std::string>> InBuildOrder(const Project& project,
+                                                      const std::vector<std::string>& services) {
+  std::vector<std::string> order, path;
+  for (const std::string& name : services)
+    GANTRY_RETURN_IF_ERROR(VisitBuild(project, name, path, order));
+  return order;
+}
+
+std::optional<absl::Duration> MaxImageAge(absl::string_view policy) {
+  if (policy == "daily") return absl::Hours(24);
+  if (policy == "weekly") return absl::Hours(24 * 7);
+  if (!absl::ConsumePrefix(&policy, "every_") || policy.empty()) return std::nullopt;
+  absl::Duration age;
+  while (!policy.empty()) {
+    const size_t digits = policy.find_first_not_of("0123456789");
+    int64_t count = 0;
+    if (digits == policy.npos || !absl::SimpleAtoi(policy.substr(0, digits), &count))
+      return std::nullopt;
+    switch (policy[digits]) {
+      case 'w':
+        age += count * absl::Hours(24 * 7);
+        break;
+      case 'd':
+        age += count * absl::Hours(24);
+        break;
+      case 'h':
+        age += absl::Hours(count);
+        break;
+      case 'm':
+        age += absl::Minutes(count);
+        break;
+      case 's':
+        age += absl::Seconds(count);
+        break;
+      default:
+        return std::nullopt;
+    }
+    policy.remove_prefix(digits + 1);
+  }
+  return age;
+}
+
+bool IsPullPolicy(absl::string_view policy) {
+  for (const char* known :
+       {"always", "never", "build", "if_not_present", "missing", "refresh"}) {
+    if (policy == known) return true;
+  }
+  return MaxImageAge(policy).has_value();
+}
+
+std::vector<std::string> MountedImages(const Node& service) {
+  std::vector<std::string> out;
+  const Node* volumes = service.Find("volumes");
+  if (volumes == nullptr) return out;
+  for (const Node& mount : volumes->items) {
+    if (mount.TextOf("type") == "image") out.push_back(mount.TextOf("source"));
+  }
+  return out;
 }
 
 std::vector<std::string> UsedNetworks(const Project& project,

@@ -8,10 +8,13 @@
 #define GANTRY_CTL_COMPOSE_PROJECT_H_
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 
 #include "ctl/compose/node.h"
 
@@ -62,6 +65,23 @@ std::string ImageOf(const Project& project, const std::string& service);
 absl::StatusOr<std::vector<std::string>> InDependencyOrder(const Project& project,
                                                            const std::vector<std::string>& wanted,
                                                            bool no_deps);
+
+// Services whose images the build of `service` starts from: `service:x` of
+// build.additional_contexts.
+std::vector<std::string> BuildsFrom(const Node& service);
+// `services` and those that their builds start from, each after these. Only what is on.
+//   kInvalidArgument  builds start from each other
+absl::StatusOr<std::vector<std::string>> InBuildOrder(const Project& project,
+                                                      const std::vector<std::string>& services);
+
+// How old the image of a service may be by its pull_policy: daily, weekly, every_3d12h, refresh. Of
+// `policy` as the file has it; nullopt: it says nothing about ages.
+std::optional<absl::Duration> MaxImageAge(absl::string_view policy);
+// Whether it is a pull_policy.
+bool IsPullPolicy(absl::string_view policy);
+
+// Images that are mounted (volumes of type image).
+std::vector<std::string> MountedImages(const Node& service);
 
 // Keys of networks and volumes that `services` refer to.
 std::vector<std::string> UsedNetworks(const Project& project,
