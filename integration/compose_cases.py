@@ -880,6 +880,21 @@ CASES["env_file_option"] = Case({
     "two.env": "TAG=2\n",
 }, args=("--env-file", "one.env", "--env-file", "two.env"))
 
+CASES["files_named_in_dot_env"] = Case({
+    ".env": "COMPOSE_FILE=a/one.yaml:two.yaml\nTAG=here\n",
+    "a/.env": "TAG=there\nMORE=${TAG}-more\n",
+    "a/one.yaml": "services: {web: {image: 'x:$TAG', user: $MORE}}",
+    "two.yaml": "services: {web: {hostname: two}}",
+    "compose.yaml": "services: {other: {image: y}}",
+})
+
+CASES["project_name_in_dot_env"] = Case({
+    ".env": "COMPOSE_PROJECT_NAME=named\nCOMPOSE_PROFILES=a\n",
+    "compose.yaml": "name: other\nservices: {web: {image: x}, a: {image: x, profiles: [a]}, b: {image: x, profiles: [b]}}",
+})
+
+CASES["pull_policy_unknown"] = one("services: {web: {image: x, pull_policy: hourly}}", refused="services.web.pull_policy")
+
 CASES["env_file_missing"] = one("services: {web: {image: x}}", args=("--env-file", "absent.env"),
                                 refused="couldn't find env file")
 

@@ -23,7 +23,7 @@ from compose_cases import CASES
 
 # Case -> why ctl's answer is another one, on purpose.
 REVIEWED = {
-    "misc_keys": "docker compose hashes the names of label files beside their labels; here only the labels count, so that the other tool makes such a service anew once",
+    "misc_keys": "`config --hash` of docker compose leaves the names of label files out, its `up` has them; the hash here is that of `up`",
     "dot_env": "`config --hash` of docker compose leaves variables without a value out, its `up` resolves them; the hash here is that of `up`",
     "environment_forms": "the same as dot_env",
     "bind_that_must_be_there": "create_host_path: false is printed; docker compose leaves it out, and its output loads as true",

@@ -99,7 +99,8 @@ void ImpliedDependencies(Node& service) {
   }
 }
 
-// Labels of the service's label files, below its own.
+// Labels of the service's label files, below its own. The files' names stay, because docker compose
+// hashes them.
 absl::Status ReadLabelFiles(const std::string& name, Node& service,
                             const CompleteOptions& options) {
   const Node* files = service.Find("label_file");
@@ -126,7 +127,6 @@ absl::Status ReadLabelFiles(const std::string& name, Node& service,
     for (const auto& [key, value] : own->entries) labels.Set(key, value);
   }
   service.Set("labels", std::move(labels));
-  service.Remove("label_file");
   return absl::OkStatus();
 }
 
@@ -179,10 +179,9 @@ absl::StatusOr<Node> Complete(const std::string& project, Node merged,
       service = Node::Map();
       service.at = at;
     }
-    if (options.resolve_environment) {
+    if (options.resolve_environment)
       GANTRY_RETURN_IF_ERROR(ResolveEnvironment(name, service, options));
-      GANTRY_RETURN_IF_ERROR(ReadLabelFiles(name, service, options));
-    }
+    GANTRY_RETURN_IF_ERROR(ReadLabelFiles(name, service, options));
     if (Node* build = service.Find("build"); build != nullptr && build->is_map())
       CompleteBuild(*build, options);
     if (!options.normalize) continue;

@@ -19,6 +19,7 @@ class DockerJsonTest : public testing::Test {
     options.current_directory = "/p";
     options.read = [&text](const std::string& path) -> absl::StatusOr<std::string> {
       if (path == "/p/compose.yaml") return text;
+      if (path == "/p/l") return "a=file\n";
       return absl::NotFoundError("no such file");
     };
     absl::StatusOr<Project> project = LoadProject(options);
@@ -53,6 +54,13 @@ TEST_F(DockerJsonTest, TextIsEscapedAsGoDoes) {
   EXPECT_EQ(Json("services: {web: {image: x, network_mode: none, command: ['<&>']}}"),
             R"({"command":["\u003c\u0026\u003e"],"entrypoint":null,"image":"x",)"
             R"("network_mode":"none"})");
+}
+
+// `docker compose up` hashes both, its `config --hash` the labels alone.
+TEST_F(DockerJsonTest, LabelFilesStandBesideTheirLabels) {
+  EXPECT_EQ(Json("services: {web: {image: x, network_mode: none, label_file: l, labels: {b: 1}}}"),
+            R"({"command":null,"entrypoint":null,"image":"x","labels":{"a":"file","b":"1"},)"
+            R"("label_file":["/p/l"],"network_mode":"none"})");
 }
 
 TEST_F(DockerJsonTest, DeployHasResourcesAndPlacementAlways) {

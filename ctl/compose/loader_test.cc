@@ -8,6 +8,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include "ctl/compose/present.h"
 #include "ctl/compose/print_yaml.h"
 
 namespace gantry::compose {
@@ -457,7 +458,9 @@ TEST_F(LoaderTest, LabelFilesLieBelowTheOwnLabels) {
   files_["/p/l"] = "a=file\nb=\"two words\"\n";
   const Project project = Load("services: {web: {image: x, label_file: l, labels: {a: own}}}");
   EXPECT_EQ(Web(project, "labels"), "{\"a\":\"own\",\"b\":\"two words\"}");
-  EXPECT_EQ(Web(project, "label_file"), "(absent)");
+  EXPECT_EQ(Web(project, "label_file"), "[\"/p/l\"]");
+  // `config` prints the labels.
+  EXPECT_EQ(Present(project.model).Find("services")->Find("web")->Find("label_file"), nullptr);
 }
 
 TEST_F(LoaderTest, BuildArgumentsWithoutValueTakeTheEnvironments) {

@@ -215,6 +215,8 @@ Node PresentAt(const Node& node, const std::string& pattern) {
   for (const std::string& key : order->second) {
     const Node* value = node.Find(key);
     if (value == nullptr) continue;
+    // Its labels are among the service's; its name counts for the hash only.
+    if (key == "label_file" && pattern == "services.*") continue;
     Node presented = PresentAt(*value, PatternBelow(pattern, key));
     if (Silent(key, presented, pattern)) continue;
     out.entries.emplace_back(key, std::move(presented));
