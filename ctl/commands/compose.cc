@@ -43,6 +43,11 @@ std::string LastValue(const Context& context, const char* name) {
   return values.empty() ? "" : values.back();
 }
 
+std::string Ansi(const Context& context) {
+  const std::string given = LastValue(context, "ansi");
+  return given.empty() ? context.Environment("COMPOSE_ANSI") : given;
+}
+
 }  // namespace
 
 void ProjectFlags::AddFlags(FlagSet& flags, Context& context) {
@@ -60,6 +65,7 @@ void ProjectFlags::AddFlags(FlagSet& flags, Context& context) {
   add("project-directory", 0, "path", "Where relative paths start");
   add("progress", 0, "style", "auto, tty, plain or quiet");
   add("ansi", 0, "when", "Control characters: never, always or auto");
+  add("compatibility", 0, "", "Names of containers with _ instead of -");
   add("parallel", 0, "int", "Calls at a time; -1 for no bound");
 }
 
@@ -71,6 +77,7 @@ compose::LoadOptions ProjectFlags::Options(Context& context,
   options.project_directory = LastValue(context, "project-directory");
   options.profiles = Values(context, "profile");
   options.env_files = Values(context, "env-file");
+  options.compatibility = LastValue(context, "compatibility") == "true";
   options.services = services;
   options.environment = context.environment();
   options.current_directory = CurrentDirectory();
@@ -113,7 +120,7 @@ absl::StatusOr<compose::Project> ProjectFlags::LoadOrName(
 absl::StatusOr<compose::ProgressBoard::Style> ProjectFlags::ProgressStyle(Context& context) const {
   using Style = compose::ProgressBoard::Style;
   std::string word = LastValue(context, "progress");
-  const std::string ansi = LastValue(context, "ansi");
+  const std::string ansi = Ansi(context);
   if (word.empty()) word = context.Environment("COMPOSE_PROGRESS");
   if (word == "quiet") return Style::kSilent;
   if (word == "plain") return Style::kLines;
@@ -125,6 +132,19 @@ absl::StatusOr<compose::ProgressBoard::Style> ProjectFlags::ProgressStyle(Contex
   const bool terminal = ansi == "always" || (ansi != "never" && IsTerminal(context.err_fd()) &&
                                              context.Environment("TERM") != "dumb");
   return terminal ? Style::kRedraw : Style::kLines;
+}
+
+bool ProjectFlags::Colors(Context& context) const {
+  const std::string ansi = Ansi(context);
+  if (ansi == "never" || ansi == "always") return ansi == "always";
+  return context.OutIsTerminal() && context.Environment("NO_COLOR").empty();
+}
+
+bool SettingIsOn(const Context& context, const compose::Project& project, const std::string& name) {
+  const auto found = project.environment.find(name);
+  const std::string value =
+      found == project.environment.end() ? context.Environment(name) : found->second;
+  return value == "1" || value == "true";
 }
 
 int ProjectFlags::parallel(Context& context) const {
@@ -157,8 +177,12 @@ std::unique_ptr<compose::ProgressBoard> MakeBoard(Context& context,
                                                   compose::ProgressBoard::Style style,
                                                   const std::string& title) {
   const auto window = TerminalWindow(context.err_fd());
+  const bool to_stdout = SettingIsOn(context, {}, "COMPOSE_STATUS_STDOUT");
   return std::make_unique<compose::ProgressBoard>(
-      style, title, [&context](absl::string_view text) { context.ErrRaw(text); },
+      style, title,
+      [&context, to_stdout](absl::string_view text) {
+        to_stdout ? context.OutRaw(text) : context.ErrRaw(text);
+      },
       window ? window->width : 80, window ? window->height : 24);
 }
 
@@ -227,7 +251,8 @@ absl::StatusOr<int> RunVerbWith(Context& context, const Verb& verb,
 }
 
 std::string ShortName(const compose::Project& project, const std::string& container) {
-  return std::string(absl::StripPrefix(container, absl::StrCat(project.name, "-")));
+  return std::string(
+      absl::StripPrefix(container, absl::StrCat(project.name, project.separator)));
 }
 
 namespace {

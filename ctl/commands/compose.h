@@ -38,10 +38,15 @@ class ProjectFlags {
   // "auto", "tty", "plain", "quiet"; kInvalidArgument: another word.
   absl::StatusOr<compose::ProgressBoard::Style> ProgressStyle(Context& context) const;
   int parallel(Context& context) const;
+  // Whether names before output are coloured: --ansi, COMPOSE_ANSI, NO_COLOR, a terminal.
+  bool Colors(Context& context) const;
 
  private:
   compose::LoadOptions overrides_;  // what `config` changes
 };
+
+// Whether a COMPOSE_ variable is on ("1" or "true"), in the environment or the project's .env.
+bool SettingIsOn(const Context& context, const compose::Project& project, const std::string& name);
 
 // While this lives, ^C and SIGTERM set a flag instead of ending ctl; a second one sets the other.
 // One at a time, because signals are the process's.

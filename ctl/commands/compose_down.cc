@@ -104,6 +104,7 @@ class DownAction final : public Action {
         std::vector<ObservedContainer> containers,
         ContainersOf(engine, project, args, /*all=*/true, /*one_offs=*/true, /*reversed=*/true));
     const bool has_model = !project.model.entries.empty();
+    orphans_ |= SettingIsOn(context, project, "COMPOSE_REMOVE_ORPHANS");
     containers.erase(std::remove_if(containers.begin(), containers.end(),
                                     [&](const ObservedContainer& one) {
                                       if (orphans_ || !has_model) return false;
@@ -244,7 +245,7 @@ class EachAction final : public Action {
       flags.Bool(&no_deps_, "no-deps", 0, "Without those that depend on them with restart: true");
     if (kind_ == Kind::kKill) {
       flags.String(&signal_, "signal", 's', "signal", "Signal to send (default SIGKILL)");
-      flags.Bool(&orphans_, "remove-orphans", 0, "Remove containers of services that are gone");
+      flags.Bool(&orphans_, "remove-orphans", 0, "Also those of services that are gone");
     }
     if (kind_ == Kind::kStart) {
       flags.Bool(&wait_, "wait", 0, "Wait until all run or are healthy");
@@ -259,11 +260,18 @@ class EachAction final : public Action {
     compose::Engine engine(*client, Interrupts::once());
     const bool reversed = kind_ == Kind::kStop;
     const bool all = kind_ == Kind::kStart || kind_ == Kind::kRestart || kind_ == Kind::kStop;
+    GANTRY_ASSIGN_OR_RETURN(const std::vector<std::string> services, Services(project, args));
     GANTRY_ASSIGN_OR_RETURN(
-        const std::vector<ObservedContainer> containers,
-        ContainersOf(engine, project,
-                     kind_ == Kind::kRestart ? WithDependants(project, args) : args, all,
-                     /*one_offs=*/false, reversed));
+        std::vector<ObservedContainer> containers,
+        ContainersOf(engine, project, services, all, /*one_offs=*/false, reversed));
+    // With a file, what it has no service for is left alone.
+    if (!project.model.entries.empty() && !orphans_) {
+      containers.erase(std::remove_if(containers.begin(), containers.end(),
+                                      [&](const ObservedContainer& one) {
+                                        return project.FindService(one.service) == nullptr;
+                                      }),
+                       containers.end());
+    }
     if (containers.empty()) return Nothing(context, project, args);
     GANTRY_ASSIGN_OR_RETURN(const ProgressBoard::Style style, flags_.ProgressStyle(context));
     const std::unique_ptr<ProgressBoard> board = MakeBoard(context, style, Words().title);
@@ -280,13 +288,20 @@ class EachAction final : public Action {
             case Kind::kStop:
               return engine.StopWithHooks(project, container.service, container.id, timeout);
             case Kind::kStart:
+              if (container.state == compose::State::kRunning) return absl::OkStatus();
               if (project.FindService(container.service) != nullptr) {
                 GANTRY_RETURN_IF_ERROR(engine.AwaitDependencies(
                     project, container.service, [](const std::string&, const char*) {}));
               }
-              return engine.Start(container.id);
+              GANTRY_RETURN_IF_ERROR(engine.Start(container.id));
+              return engine.RunHooks(project, container.service, container.id, "post_start");
             case Kind::kRestart:
-              return engine.Restart(container.id, timeout);
+              if (container.state == compose::State::kRunning) {
+                GANTRY_RETURN_IF_ERROR(
+                    engine.RunHooks(project, container.service, container.id, "pre_stop"));
+              }
+              GANTRY_RETURN_IF_ERROR(engine.Restart(container.id, timeout));
+              return engine.RunHooks(project, container.service, container.id, "post_start");
             case Kind::kKill:
               return engine.Kill(container.id, signal_);
             case Kind::kPause:
@@ -309,6 +324,14 @@ class EachAction final : public Action {
   }
 
  private:
+  // What is worked on where services are named: a start needs what they depend on, too.
+  absl::StatusOr<std::vector<std::string>> Services(const compose::Project& project,
+                                                    const std::vector<std::string>& named) const {
+    if (kind_ == Kind::kRestart) return WithDependants(project, named);
+    if (kind_ != Kind::kStart || named.empty() || project.model.entries.empty()) return named;
+    return compose::InDependencyOrder(project, named, /*no_deps=*/false);
+  }
+
   // The services, and those that depend on them with restart: true.
   std::vector<std::string> WithDependants(const compose::Project& project,
                                           std::vector<std::string> services) const {
@@ -389,16 +412,17 @@ class RmAction final : public Action {
     compose::Engine engine(*client, Interrupts::once());
     GANTRY_ASSIGN_OR_RETURN(
         std::vector<ObservedContainer> containers,
-        ContainersOf(engine, project, args, /*all=*/true, /*one_offs=*/true, /*reversed=*/true));
-    if (!stop_) {
-      containers.erase(std::remove_if(containers.begin(), containers.end(),
-                                      [](const ObservedContainer& one) {
-                                        return one.state == compose::State::kRunning ||
-                                               one.state == compose::State::kPaused ||
-                                               one.state == compose::State::kRestarting;
-                                      }),
-                       containers.end());
-    }
+        ContainersOf(engine, project, args, /*all=*/true, /*one_offs=*/false, /*reversed=*/true));
+    const bool has_model = !project.model.entries.empty();
+    containers.erase(std::remove_if(containers.begin(), containers.end(),
+                                    [&](const ObservedContainer& one) {
+                                      if (has_model && project.FindService(one.service) == nullptr)
+                                        return true;
+                                      return !stop_ && (one.state == compose::State::kRunning ||
+                                                        one.state == compose::State::kPaused ||
+                                                        one.state == compose::State::kRestarting);
+                                    }),
+                     containers.end());
     if (containers.empty()) {
       context.Err("No stopped containers\n");
       return 0;
@@ -410,9 +434,13 @@ class RmAction final : public Action {
     GANTRY_ASSIGN_OR_RETURN(const ProgressBoard::Style style, flags_.ProgressStyle(context));
     const std::unique_ptr<ProgressBoard> board = MakeBoard(context, style, "rm");
     GANTRY_RETURN_IF_ERROR(
-        EachContainer(context, flags_, *board, project, containers, Order::kNone, "Removing",
+        EachContainer(context, flags_, *board, project, containers,
+                      stop_ ? Order::kAfterDependants : Order::kNone, "Removing",
                       "Removed", [&](const ObservedContainer& container) -> absl::Status {
-                        if (stop_) GANTRY_RETURN_IF_ERROR(engine.Stop(container.id, std::nullopt));
+                        if (stop_) {
+                          GANTRY_RETURN_IF_ERROR(engine.StopWithHooks(
+                              project, container.service, container.id, std::nullopt));
+                        }
                         return engine.Remove(container.id, stop_, volumes_);
                       }));
     board->Finish();

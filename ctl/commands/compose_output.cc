@@ -53,8 +53,7 @@ class OutputPrinter::Printer {
         options_(options),
         on_exit_(std::move(on_exit)),
         begin_(options.new_only ? absl::Now() : absl::InfinitePast()),
-        color_(options.color && context.OutIsTerminal() &&
-               context.Environment("NO_COLOR").empty()) {}
+        color_(options.color) {}
 
   void Announce(const ObservedContainer& container) {
     absl::MutexLock lock(&print_);
@@ -337,7 +336,7 @@ class LogsAction final : public Action {
   }
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     options_.prefix = !no_prefix_;
-    options_.color = !no_color_;
+    options_.color = !no_color_ && flags_.Colors(context);
     GANTRY_ASSIGN_OR_RETURN(const compose::Project project, flags_.LoadOrName(context, args));
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
     Interrupts interrupts;

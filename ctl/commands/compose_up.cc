@@ -84,8 +84,7 @@ class UpFlags {
     flags.OptionalInt(&timeout_, "timeout", 't', "Seconds to stop before a kill");
   }
 
-  absl::StatusOr<compose::UpOptions> Make(Context& context,
-                                          const std::vector<std::string>& services) {
+  absl::StatusOr<compose::UpOptions> Make(const std::vector<std::string>& services) {
     compose::UpOptions out = options_;
     out.services = services;
     GANTRY_RETURN_IF_ERROR(CheckPull(out.pull));
@@ -99,14 +98,6 @@ class UpFlags {
     if (out.build && out.no_build)
       return absl::InvalidArgumentError("--build and --no-build exclude each other");
     GANTRY_RETURN_IF_ERROR(ParseScale(scale_, &out.scale));
-    if (context.Environment("COMPOSE_REMOVE_ORPHANS") == "true" ||
-        context.Environment("COMPOSE_REMOVE_ORPHANS") == "1")
-      out.remove_orphans = true;
-    if (context.Environment("COMPOSE_ROLLBACK") == "true" ||
-        context.Environment("COMPOSE_ROLLBACK") == "1")
-      out.rollback = true;
-    out.ignore_orphans = context.Environment("COMPOSE_IGNORE_ORPHANS") == "true" ||
-                         context.Environment("COMPOSE_IGNORE_ORPHANS") == "1";
     return out;
   }
 
@@ -179,7 +170,7 @@ class UpAction final : public Action {
       options.services = services;
       options.no_deps = scale_no_deps_;
     } else {
-      GANTRY_ASSIGN_OR_RETURN(options, up_.Make(context, services));
+      GANTRY_ASSIGN_OR_RETURN(options, up_.Make(services));
     }
     options.start = kind_ != Kind::kCreate && !no_start_;
     if (!exit_code_from_.empty()) abort_ = true;
@@ -197,6 +188,9 @@ class UpAction final : public Action {
     GANTRY_ASSIGN_OR_RETURN(compose::Project project, flags_.Load(context, services));
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
     GANTRY_RETURN_IF_ERROR(CheckNames(project, options));
+    options.remove_orphans |= SettingIsOn(context, project, "COMPOSE_REMOVE_ORPHANS");
+    options.ignore_orphans = SettingIsOn(context, project, "COMPOSE_IGNORE_ORPHANS");
+    options.rollback |= SettingIsOn(context, project, "COMPOSE_ROLLBACK");
     const bool attached = kind_ == Kind::kUp && !detach_ && !wait_ && !no_start_ && !dry_run_;
     Interrupts interrupts;
     compose::Engine engine(*client, attached ? cancelled_ : Interrupts::once());
@@ -356,7 +350,7 @@ class UpAction final : public Action {
                                  const std::vector<std::string>& services) {
     FollowOptions follow;
     follow.prefix = !no_prefix_;
-    follow.color = !no_color_;
+    follow.color = !no_color_ && flags_.Colors(context);
     follow.timestamps = timestamps_;
     follow.say_exits = follow.errors_apart = follow.new_only = true;
     follow.outlive_exits = watch_;

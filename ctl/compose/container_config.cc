@@ -430,12 +430,15 @@ class Translator : private ServiceReader {
 
 std::string ContainerNameOf(const Project& project, const Replica& replica) {
   if (!replica.one_off.empty()) {
-    return absl::StrCat(project.name, "-", replica.service, "-run-", replica.one_off.substr(0, 12));
+    return absl::StrJoin(
+        {project.name, replica.service, std::string("run"), replica.one_off.substr(0, 12)},
+        project.separator);
   }
   const Node* service = project.FindService(replica.service);
   const std::string own = service == nullptr ? "" : service->TextOf("container_name");
   if (!own.empty()) return own;
-  return absl::StrCat(project.name, "-", replica.service, "-", replica.number);
+  return absl::StrCat(project.name, project.separator, replica.service, project.separator,
+                      replica.number);
 }
 
 absl::StatusOr<v1::ContainerConfig> ContainerConfigOf(

@@ -32,6 +32,7 @@ struct LoadOptions {
   std::vector<std::string> services;   // named on the command line: on, with their profiles
   std::map<std::string, std::string> environment;
   std::string current_directory;
+  bool compatibility = false;  // --compatibility: "_" in names
   bool interpolate = true;
   bool resolve_paths = true;
   bool resolve_environment = true;  // env_file and bare names of `environment`

@@ -147,6 +147,15 @@ TEST_F(LoaderTest, DotEnvOfTheCurrentDirectoryComesBeforeTheProjects) {
   EXPECT_EQ(*ProjectNameWithoutFile(options_), "");
 }
 
+TEST_F(LoaderTest, CompatibilityIsInNames) {
+  files_["/p/.env"] = "COMPOSE_COMPATIBILITY=true\n";
+  EXPECT_EQ(ImageOf(Load("services: {web: {build: .}}"), "web"), "p_web");
+  files_.clear();
+  EXPECT_EQ(ImageOf(Load("services: {web: {build: .}}"), "web"), "p-web");
+  options_.compatibility = true;
+  EXPECT_EQ(ImageOf(Load("services: {web: {build: .}}"), "web"), "p_web");
+}
+
 TEST_F(LoaderTest, UnsetVariableIsWarnedAboutOnce) {
   const Project project = Load("services: {web: {image: 'x${NO}', user: '${NO}'}}");
   EXPECT_THAT(project.warnings,

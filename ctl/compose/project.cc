@@ -67,7 +67,7 @@ int ScaleOf(const Node& service) {
 std::string ImageOf(const Project& project, const std::string& service) {
   const Node* node = project.FindService(service);
   const std::string image = node == nullptr ? "" : node->TextOf("image");
-  return image.empty() ? absl::StrCat(project.name, "-", service) : image;
+  return image.empty() ? absl::StrCat(project.name, project.separator, service) : image;
 }
 
 namespace {

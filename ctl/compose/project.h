@@ -22,6 +22,7 @@ namespace gantry::compose {
 
 struct Project {
   std::string name;
+  std::string separator = "-";         // in names of containers and images
   std::string directory;               // absolute
   std::vector<std::string> files;      // absolute; "-" for stdin
   std::vector<std::string> env_files;  // those of --env-file
@@ -56,7 +57,7 @@ const char* ConditionWord(Dependency::Condition condition);
 // How many containers it has: scale, or deploy.replicas, or 1.
 int ScaleOf(const Node& service);
 
-// The image's name: `image`, or for a build PROJECT-SERVICE.
+// The image's name: `image`, or for a build PROJECT-SERVICE (with the separator).
 std::string ImageOf(const Project& project, const std::string& service);
 
 // Services in an order in which each comes after those it depends on; of the rest of the tree only
