@@ -272,6 +272,35 @@ TEST_F(ComposeTest, FollowedLogsHaveContainersThatStartLater) {
   EXPECT_EQ(ended->code, 0);
 }
 
+TEST_F(ComposeTest, WaitSaysEndsAndTakesTheProjectDown) {
+  Write(R"(
+services:
+  web: {image: busybox:test, command: sleep 1000, init: true}
+  job: {image: busybox:test, command: sh -c "sleep 1; exit 4"}
+)");
+  ComposeOut({"up", "-d"});
+  const std::string job = Id("demo-job-1");
+  const Outcome wait = Compose({"wait", "--down-project", "web", "job"});
+  EXPECT_EQ(wait.code, 4) << wait.err;
+  EXPECT_EQ(wait.out, absl::StrCat("container \"", job, "\" exited with status code 4\n"));
+  EXPECT_EQ(Left(), "");
+}
+
+TEST_F(ComposeTest, TopAndImagesAreOneTableEach) {
+  Write("services: {web: {image: busybox:test, command: sleep 1000, init: true, scale: 2}}");
+  ComposeOut({"up", "-d"});
+  const std::string top = ComposeOut({"top"});
+  EXPECT_THAT(top, ::testing::StartsWith("SERVICE  #"));
+  EXPECT_THAT(top, HasSubstr("\nweb      2 "));
+  EXPECT_THAT(ComposeOut({"images"}), HasSubstr("CREATED"));
+  // One image, two containers.
+  EXPECT_EQ(ComposeOut({"images", "-q"}).size(), 64u);
+  EXPECT_THAT(ComposeOut({"images", "--format", "json"}),
+              ::testing::AllOf(::testing::StartsWith("[{"),
+                               HasSubstr("\"ContainerName\":\"demo-web-1\""),
+                               HasSubstr("\"LastTagTime\":")));
+}
+
 TEST_F(ComposeTest, RunIsOneOff) {
   ComposeOut({"up", "-d"});
   const std::string web = Id("demo-web-1");

@@ -208,6 +208,16 @@ class BuildWords {
   std::vector<std::string> words_;
 };
 
+// The image's name, and those of build.tags.
+std::vector<std::string> NamesOf(const compose::Project& project, const std::string& service) {
+  std::vector<std::string> names = {compose::ImageOf(project, service)};
+  const compose::Node* build = project.FindService(service)->Find("build");
+  const compose::Node* tags = build == nullptr ? nullptr : build->Find("tags");
+  if (tags == nullptr) return names;
+  for (const compose::Node& tag : tags->items) names.push_back(tag.text);
+  return names;
+}
+
 class PullAction final : public Action {
  public:
   void AddFlags(FlagSet& flags) override {
@@ -245,6 +255,7 @@ class PullAction final : public Action {
     static const std::vector<size_t> kNone;
     absl::Mutex mutex;
     std::vector<absl::Status> failures;
+    std::vector<std::string> buildable;
     const absl::Status status = compose::InOrder(
         steps.size(), flags_.parallel(context), Interrupts::once(),
         [](size_t) -> const std::vector<size_t>& { return kNone; },
@@ -252,12 +263,21 @@ class PullAction final : public Action {
           const absl::Status pulled = PullOne(context, *board, project, steps[i]);
           if (pulled.ok()) return pulled;
           absl::MutexLock lock(&mutex);
+          if (project.FindService(steps[i].service)->Find("build") != nullptr) {
+            buildable.push_back(steps[i].service);
+            return absl::OkStatus();
+          }
           failures.push_back(pulled);
           return absl::OkStatus();
         });
     board->Finish();
     GANTRY_RETURN_IF_ERROR(status);
     for (const absl::Status& failure : failures) context.Complain(failure);
+    if (!buildable.empty()) {
+      context.Err(absl::StrCat("WARN Some service image(s) must be built from source by running:\n"
+                               "    ctl compose build ",
+                               absl::StrJoin(buildable, " "), "\n"));
+    }
     return failures.empty() || ignore_failures_ ? 0 : 1;
   }
 
@@ -312,8 +332,10 @@ class BuildServicesAction final : public Action {
     board->Finish();
     for (const compose::Step& step : steps) {
       if (!push_) break;
-      GANTRY_ASSIGN_OR_RETURN(const int status, RunVerbWith(context, PushVerb(), {step.object}));
-      if (status != 0) return status;
+      for (const std::string& name : NamesOf(project, step.service)) {
+        GANTRY_ASSIGN_OR_RETURN(const int status, RunVerbWith(context, PushVerb(), {name}));
+        if (status != 0) return status;
+      }
     }
     return 0;
   }
@@ -364,12 +386,14 @@ class PushAction final : public Action {
             absl::StrCat("WARN service ", service, " has no image: to push to, and is left out\n"));
         continue;
       }
-      std::vector<std::string> words = {node.TextOf("image")};
-      if (quiet_) words.insert(words.begin(), "--quiet");
-      const absl::StatusOr<int> status = RunVerbWith(context, PushVerb(), words);
-      if (!status.ok() && !ignore_failures_) return status.status();
-      if (!status.ok()) context.Complain(status.status());
-      if (status.ok() && *status != 0 && !ignore_failures_) result = *status;
+      for (const std::string& name : NamesOf(project, service)) {
+        std::vector<std::string> words = {name};
+        if (quiet_) words.insert(words.begin(), "--quiet");
+        const absl::StatusOr<int> status = RunVerbWith(context, PushVerb(), words);
+        if (!status.ok() && !ignore_failures_) return status.status();
+        if (!status.ok()) context.Complain(status.status());
+        if (status.ok() && *status != 0 && !ignore_failures_) result = *status;
+      }
     }
     return result;
   }

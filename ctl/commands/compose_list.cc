@@ -8,9 +8,11 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 
 #include "base/engine/list_rows.h"
+#include "base/engine/proto_time.h"
 #include "base/engine/state_words.h"
 #include "base/engine/units.h"
 #include "base/engine/value_syntax.h"
@@ -226,12 +228,25 @@ class ImagesAction final : public Action {
     std::sort(containers.begin(), containers.end(),
               [](const auto& a, const auto& b) { return a.name() < b.name(); });
     std::vector<Value> rows;
+    std::vector<std::string> ids;
+    const absl::Time now = absl::Now();
     for (const v1::ContainerSummary& container : containers) {
       v1::InspectImageRequest request;
       request.set_image(container.image_id());
       v1::InspectImageResponse response;
-      GANTRY_RETURN_IF_ERROR(client->Call(request, &response));
+      const absl::Status status = client->Call(request, &response);
+      if (absl::IsNotFound(status)) {  // removed by force: what the container knows of it is shown
+        response.mutable_image()->mutable_summary()->set_id(container.image_id());
+        response.mutable_image()->set_platform(container.platform());
+      } else if (!status.ok()) {
+        return status;
+      }
       const v1::ImageDetails& image = response.image();
+      const absl::Time named =
+          engine::FromProto(image.has_last_tagged_at() ? image.last_tagged_at()
+                                                       : image.summary().created_at());
+      const std::string id(absl::StripPrefix(image.summary().id(), "sha256:"));
+      if (std::find(ids.begin(), ids.end(), id) == ids.end()) ids.push_back(id);
       const std::string& name = container.image();
       const size_t colon = name.rfind(':');
       const bool tagged = colon != std::string::npos && name.find('/', colon) == std::string::npos;
@@ -240,18 +255,37 @@ class ImagesAction final : public Action {
       row.Set("Repository", tagged ? name.substr(0, colon) : name);
       row.Set("Tag", tagged ? name.substr(colon + 1) : "latest");
       row.Set("Platform", image.platform());
-      row.Set("ID", engine::ShortId(image.summary().id()));
-      row.Set("Size", engine::HumanSize(image.summary().size_bytes()));
+      if (format_ == "json") {
+        row.Set("ID", image.summary().id());
+        row.Set("Size", image.summary().size_bytes());
+        row.Set("LastTagTime", engine::JsonTime(named));
+      } else {
+        row.Set("ID", engine::ShortId(image.summary().id()));
+        row.Set("Size", engine::HumanSize(image.summary().size_bytes()));
+        row.Set("Created", absl::StrCat(engine::HumanDuration(now - named), " ago"));
+      }
       rows.push_back(std::move(row));
+    }
+    if (quiet_) {
+      for (const std::string& id : ids) context.Out(absl::StrCat(id, "\n"));
+      return 0;
+    }
+    if (format_ == "json") {
+      Value list = Value::EmptyList();
+      for (Value& row : rows) list.Append(std::move(row));
+      context.Out(absl::StrCat(list.ToJson(), "\n"));
+      return 0;
     }
     Listing listing;
     listing.headings = {
         {"ContainerName", "CONTAINER"}, {"Repository", "REPOSITORY"}, {"Tag", "TAG"},
-        {"Platform", "PLATFORM"},       {"ID", "IMAGE ID"},           {"Size", "SIZE"}};
+        {"Platform", "PLATFORM"},       {"ID", "IMAGE ID"},           {"Size", "SIZE"},
+        {"Created", "CREATED"}};
     listing.default_table =
-        "{{.ContainerName}}\t{{.Repository}}\t{{.Tag}}\t{{.Platform}}\t{{.ID}}\t{{.Size}}";
+        "{{.ContainerName}}\t{{.Repository}}\t{{.Tag}}\t{{.Platform}}\t{{.ID}}\t{{.Size}}\t"
+        "{{.Created}}";
     listing.quiet_field = "ID";
-    GANTRY_ASSIGN_OR_RETURN(const std::string text, Render(listing, rows, format_, quiet_));
+    GANTRY_ASSIGN_OR_RETURN(const std::string text, Render(listing, rows, format_, false));
     context.Out(text);
     return 0;
   }
@@ -305,7 +339,7 @@ class VersionAction final : public Action {
  public:
   void AddFlags(FlagSet& flags) override {
     flags.Bool(&short_, "short", 0, "Print the number only");
-    flags.String(&format_, "format", 0, "style", "pretty or json");
+    flags.String(&format_, "format", 'f', "style", "pretty or json");
   }
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     if (format_ == "json") {

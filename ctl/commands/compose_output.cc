@@ -476,18 +476,42 @@ class WaitAction final : public Action {
         ContainersOf(engine, project, args, /*all=*/true, /*one_offs=*/false, /*reversed=*/false));
     if (containers.empty())
       return absl::NotFoundError(absl::StrCat("no containers for project \"", project.name, "\""));
-    int status = 0;
+    // Each is said when it ends.
+    absl::Mutex mutex;
+    size_t left = containers.size();
+    int code = 0;
+    absl::Status failure;
+    std::vector<std::thread> threads;
     for (const ObservedContainer& container : containers) {
-      GANTRY_ASSIGN_OR_RETURN(status, engine.AwaitExit(container.id));
-      context.Out(absl::StrCat("container \"", engine::ShortId(container.id),
-                               "\" exited with status code ", status, "\n"));
-      if (down_) break;
+      threads.emplace_back([&] {
+        const absl::StatusOr<int> status = engine.AwaitExit(container.id);
+        absl::MutexLock lock(&mutex);
+        if (!status.ok() && failure.ok()) failure = status.status();
+        // The end of one that goes with its project is not asked for.
+        if (status.ok() && (!down_ || left == containers.size())) {
+          code = *status;
+          context.Out(absl::StrCat("container \"", container.id, "\" exited with status code ",
+                                   code, "\n"));
+        }
+        --left;
+      });
     }
+    {
+      const auto enough = [&] { return left == 0 || (down_ && left < containers.size()); };
+      absl::MutexLock lock(&mutex);
+      mutex.Await(absl::Condition(&enough));
+    }
+    absl::Status down;
     if (down_) {
-      for (const ObservedContainer& container : containers)
-        GANTRY_RETURN_IF_ERROR(engine.Remove(container.id, /*force=*/true, /*volumes=*/false));
+      for (const Verb& verb : ComposeDownVerbs()) {
+        if (verb.name != "down") continue;
+        down = RunVerbWith(context, verb, {"--remove-orphans"}).status();
+      }
     }
-    return status;
+    for (std::thread& thread : threads) thread.join();
+    GANTRY_RETURN_IF_ERROR(down);
+    if (!down_) GANTRY_RETURN_IF_ERROR(failure);
+    return code;
   }
 
  private:

@@ -3,21 +3,26 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 #include "base/engine/value_syntax.h"
+#include "base/file.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/commands/compose.h"
 #include "ctl/commands/interactive.h"
 #include "ctl/compose/apply.h"
 #include "ctl/compose/container_config.h"
+#include "ctl/compose/env_file.h"
 #include "ctl/compose/plan.h"
+#include "ctl/table.h"
 #include "ctl/terminal.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/gantry/v1/container_requests.pb.h"
@@ -98,8 +103,16 @@ class RunAction final : public Action {
     flags.Strings(&publish_, "publish", 'p', "port", "Publish a port");
     flags.Bool(&use_aliases_, "use-aliases", 0, "With the service's names in its networks");
     flags.String(&name_, "name", 0, "name", "Name of the container");
-    flags.String(&entrypoint_, "entrypoint", 0, "command", "Instead of the service's");
+    flags.Custom("entrypoint", 0, "command", "Instead of the service's",
+                 [this](absl::string_view text) {
+                   entrypoint_ = std::string(text);
+                   return absl::OkStatus();
+                 });
     flags.Strings(&env_, "env", 'e', "NAME=value", "Environment variable");
+    flags.Strings(&env_files_, "env-from-file", 0, "file", "File of environment variables")
+        .completes = "files";
+    flags.Strings(&cap_add_, "cap-add", 0, "capability", "Add a capability");
+    flags.Strings(&cap_drop_, "cap-drop", 0, "capability", "Drop a capability");
     flags.Strings(&labels_, "label", 'l', "key=value", "Label");
     flags.Strings(&volumes_, "volume", 'v', "mount", "Bind mount or volume");
     flags.String(&user_, "user", 'u', "user[:group]", "Name or number");
@@ -110,6 +123,8 @@ class RunAction final : public Action {
     flags.Bool(&interactive_, "interactive", 'i', "Keep stdin open (default true)");
     flags.Bool(&tty_, "tty", 't', "Accepted: a terminal is the default");
     flags.Bool(&build_, "build", 0, "Build the image before");
+    flags.String(&pull_, "pull", 0, "when", "always, missing or never");
+    flags.Bool(&quiet_, "quiet", 'q', "Do not print the id with -d");
     flags.Bool(&quiet_pull_, "quiet-pull", 0, "Accepted: pulls are quiet");
     flags.Bool(&remove_orphans_, "remove-orphans", 0,
                "Remove containers of services that are gone");
@@ -150,7 +165,7 @@ class RunAction final : public Action {
     GANTRY_RETURN_IF_ERROR(engine.Inject(project, service, id));
     if (detach_) {
       GANTRY_RETURN_IF_ERROR(engine.Start(id));
-      context.Out(absl::StrCat(id, "\n"));
+      if (!quiet_) context.Out(absl::StrCat(id, "\n"));
       return 0;
     }
     std::vector<std::string> words = {"-a", id};
@@ -165,6 +180,7 @@ class RunAction final : public Action {
     options.services = {service};
     options.no_deps = no_deps_;
     options.build = build_;
+    options.pull = pull_ == "missing" || pull_ == "policy" ? "" : pull_;
     options.remove_orphans = remove_orphans_;
     options.ignore_orphans = !remove_orphans_;
     options.no_recreate = true;
@@ -213,9 +229,9 @@ class RunAction final : public Action {
   absl::Status Change(Context& context, const compose::Project& project,
                       const std::vector<std::string>& command, const std::string& service,
                       v1::ContainerConfig* config) {
-    if (!entrypoint_.empty()) {
+    if (entrypoint_.has_value()) {
       GANTRY_ASSIGN_OR_RETURN(const std::vector<std::string> words,
-                              engine::SplitWords(entrypoint_));
+                              engine::SplitWords(*entrypoint_));
       config->mutable_entrypoint()->clear_values();
       for (const std::string& word : words) config->mutable_entrypoint()->add_values(word);
       config->clear_command();
@@ -224,10 +240,8 @@ class RunAction final : public Action {
       config->clear_command();
       for (const std::string& word : command) config->add_command(word);
     }
-    for (const std::string& text : env_) {
-      GANTRY_ASSIGN_OR_RETURN(const std::string assignment,
-                              engine::ParseEnvironment(text, context.environment()));
-      // The last of a name counts.
+    // The last of a name counts.
+    const auto set = [config](const std::string& assignment) {
       const std::string key = assignment.substr(0, assignment.find('='));
       auto* env = config->mutable_env();
       env->erase(std::remove_if(
@@ -235,7 +249,30 @@ class RunAction final : public Action {
                      [&](const std::string& one) { return one.substr(0, one.find('=')) == key; }),
                  env->end());
       config->add_env(assignment);
+    };
+    for (const std::string& path : env_files_) {
+      GANTRY_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, 4 << 20));
+      const compose::Lookup lookup = [&](const std::string& name) -> std::optional<std::string> {
+        const auto found = project.environment.find(name);
+        return found == project.environment.end() ? std::nullopt : std::optional(found->second);
+      };
+      const absl::StatusOr<std::vector<compose::EnvEntry>> entries =
+          compose::ParseEnvFile(text, lookup, [](const std::string&) {});
+      if (!entries.ok()) {
+        return absl::Status(entries.status().code(),
+                            absl::StrCat(path, ": ", entries.status().message()));
+      }
+      for (const compose::EnvEntry& entry : *entries) {
+        if (entry.value.has_value()) set(absl::StrCat(entry.key, "=", *entry.value));
+      }
     }
+    for (const std::string& text : env_) {
+      GANTRY_ASSIGN_OR_RETURN(const std::string assignment,
+                              engine::ParseEnvironment(text, context.environment()));
+      set(assignment);
+    }
+    for (const std::string& name : cap_add_) config->add_cap_add(name);
+    for (const std::string& name : cap_drop_) config->add_cap_drop(name);
     for (const std::string& text : labels_) {
       const auto [key, value] = engine::SplitAssignment(text);
       (*config->mutable_labels())[key] = value;
@@ -298,7 +335,7 @@ class RunAction final : public Action {
       v1::RunOutput output;
       while (stream->Read(&output)) on_message(output);
       GANTRY_RETURN_IF_ERROR(stream->Finish());
-      context.Out(absl::StrCat(id, "\n"));
+      if (!quiet_) context.Out(absl::StrCat(id, "\n"));
       return 0;
     }
     GANTRY_ASSIGN_OR_RETURN(const DetachKeys keys, DetachKeysFrom("", context));
@@ -318,9 +355,10 @@ class RunAction final : public Action {
   ProjectFlags flags_;
   bool detach_ = false, remove_ = false, no_deps_ = false, service_ports_ = false,
        use_aliases_ = false, no_tty_ = false, interactive_ = true, tty_ = false, build_ = false,
-       quiet_pull_ = false, remove_orphans_ = false;
-  std::vector<std::string> publish_, env_, labels_, volumes_;
-  std::string name_, entrypoint_, user_, workdir_;
+       quiet_pull_ = false, remove_orphans_ = false, quiet_ = false;
+  std::vector<std::string> publish_, env_, env_files_, labels_, volumes_, cap_add_, cap_drop_;
+  std::optional<std::string> entrypoint_;
+  std::string name_, user_, workdir_, pull_;
 };
 
 // top, stats, attach, export, commit: ctl's own verb on the containers that services stand for.
@@ -332,10 +370,20 @@ class OnContainersAction final : public Action {
     if (kind_ != Kind::kTop && kind_ != Kind::kStats)
       flags.Int(&index_, "index", 0, "Number of the container");
     if (kind_ == Kind::kStats) {
+      flags.Bool(&all_, "all", 'a', "Stopped containers too");
       flags.Bool(&no_stream_, "no-stream", 0, "Once");
+      flags.Bool(&no_trunc_, "no-trunc", 0, "Do not shorten");
       flags.String(&format_, "format", 0, "template", "table, json, or a Go template");
     }
+    if (kind_ == Kind::kAttach) {
+      flags.String(&detach_keys_, "detach-keys", 0, "keys",
+                   "Keys that leave it running (default ctrl-p,ctrl-q)");
+      flags.Bool(&no_stdin_, "no-stdin", 0, "Do not attach stdin");
+      flags.Bool(&signal_proxy_, "sig-proxy", 0,
+                 "Pass signals on, without a terminal (default true)");
+    }
     if (kind_ == Kind::kCp) {
+      flags.Bool(&all_, "all", 0, "Accepted: to all containers is the default").hidden = true;
       flags.Bool(&archive_, "archive", 'a', "With owners");
       flags.Bool(&follow_, "follow-link", 'L', "Follow links of the source");
     }
@@ -350,8 +398,10 @@ class OnContainersAction final : public Action {
       case Kind::kStats: {
         GANTRY_ASSIGN_OR_RETURN(
             const std::vector<ObservedContainer> containers,
-            ContainersOf(engine, project, args, /*all=*/false, /*one_offs=*/false, false));
+            ContainersOf(engine, project, args, all_, /*one_offs=*/false, false));
         std::vector<std::string> words;
+        if (all_) words.push_back("--all");
+        if (no_trunc_) words.push_back("--no-trunc");
         if (no_stream_) words.push_back("--no-stream");
         if (!format_.empty()) words.push_back(absl::StrCat("--format=", format_));
         if (containers.empty()) return 0;
@@ -361,7 +411,12 @@ class OnContainersAction final : public Action {
       case Kind::kAttach: {
         GANTRY_ASSIGN_OR_RETURN(const ObservedContainer container,
                                 ContainerNumbered(engine, project, args[0], index_, true));
-        return RunVerbWith(context, AttachVerb(), {container.id});
+        std::vector<std::string> words;
+        if (!detach_keys_.empty()) words.push_back(absl::StrCat("--detach-keys=", detach_keys_));
+        if (no_stdin_) words.push_back("--no-stdin");
+        if (!signal_proxy_) words.push_back("--sig-proxy=false");
+        words.push_back(container.id);
+        return RunVerbWith(context, AttachVerb(), words);
       }
       case Kind::kCp:
         return Copy(context, engine, project, args);
@@ -370,17 +425,47 @@ class OnContainersAction final : public Action {
   }
 
  private:
-  absl::StatusOr<int> Top(Context& context, compose::Engine& engine,
-                          const compose::Project& project, const std::vector<std::string>& args) {
+  // One table of the processes of all containers.
+  static absl::StatusOr<int> Top(Context& context, compose::Engine& engine,
+                                 const compose::Project& project,
+                                 const std::vector<std::string>& args) {
     GANTRY_ASSIGN_OR_RETURN(
-        const std::vector<ObservedContainer> containers,
-        ContainersOf(engine, project, args, /*all=*/false, /*one_offs=*/false, false));
+        std::vector<ObservedContainer> containers,
+        ContainersOf(engine, project, args, /*all=*/false, /*one_offs=*/true, false));
+    std::sort(containers.begin(), containers.end(),
+              [](const auto& a, const auto& b) { return a.name < b.name; });
+    std::vector<std::string> titles = {"SERVICE", "#"};
+    std::vector<std::map<std::string, std::string>> rows;
     for (const ObservedContainer& container : containers) {
-      context.Out(absl::StrCat(container.name, "\n"));
-      GANTRY_ASSIGN_OR_RETURN(const int status, RunVerbWith(context, TopVerb(), {container.id}));
-      if (status != 0) return status;
-      context.Out("\n");
+      v1::TopRequest request;
+      request.set_container(container.id);
+      v1::TopResponse response;
+      GANTRY_RETURN_IF_ERROR(engine.client().Call(request, &response));
+      for (const std::string& title : response.titles()) {
+        if (std::find(titles.begin(), titles.end(), title) == titles.end()) titles.push_back(title);
+      }
+      for (const v1::StringList& process : response.processes()) {
+        auto& row = rows.emplace_back();
+        row["SERVICE"] = container.service;
+        row["#"] = container.one_off ? "" : absl::StrCat(container.number);
+        for (int i = 0; i < std::min(process.values_size(), response.titles_size()); ++i)
+          row[response.titles(i)] = process.values(i);
+      }
     }
+    if (rows.empty()) return 0;
+    // Command lines come last, because they are of any length.
+    if (const auto command = std::find(titles.begin(), titles.end(), "CMD");
+        command != titles.end())
+      std::rotate(command, command + 1, titles.end());
+    std::string text = absl::StrCat(absl::StrJoin(titles, "\t"), "\n");
+    for (auto& row : rows) {
+      const auto cell = [&row](std::string* out, const std::string& title) {
+        const std::string& value = row[title];
+        out->append(value.empty() ? "-" : value);
+      };
+      absl::StrAppend(&text, absl::StrJoin(titles, "\t", cell), "\n");
+    }
+    context.Out(AlignColumns(text, /*min_width=*/4, /*padding=*/2));
     return 0;
   }
 
@@ -427,8 +512,9 @@ class OnContainersAction final : public Action {
   const Kind kind_;
   ProjectFlags flags_;
   int64_t index_ = 0;
-  bool no_stream_ = false, archive_ = false, follow_ = false;
-  std::string format_;
+  bool no_stream_ = false, archive_ = false, follow_ = false, all_ = false, no_trunc_ = false,
+       no_stdin_ = false, signal_proxy_ = true;
+  std::string format_, detach_keys_;
 };
 
 template <OnContainersAction::Kind kind>
