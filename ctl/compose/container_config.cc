@@ -113,7 +113,8 @@ class Translator : private ServiceReader {
     if (const Node* policy = deploy == nullptr ? nullptr : Below(*deploy, "restart_policy")) {
       const std::string condition = policy->TextOf("condition");
       const std::string attempts = policy->TextOf("max_attempts");
-      restart = condition == "none" ? "no" : condition == "on-failure" ? "on-failure" : "always";
+      const bool said = condition == "on-failure" || condition == "unless-stopped";
+      restart = condition == "none" || condition == "no" ? "no" : said ? condition : "always";
       if (restart == "on-failure" && !attempts.empty()) absl::StrAppend(&restart, ":", attempts);
     }
     if (!restart.empty() && replica_.one_off.empty()) {
@@ -366,12 +367,19 @@ class Translator : private ServiceReader {
         for (const auto& [name, value] : options->entries)
           (*attachment->mutable_driver_options())[name] = value.text;
       }
+      if (const std::string device = node->TextOf("interface_name"); !device.empty())
+        (*attachment->mutable_driver_options())["com.docker.network.endpoint.ifname"] = device;
       int gateway = 0;
       if (absl::SimpleAtoi(node->TextOf("gw_priority"), &gateway))
         attachment->set_gateway_priority(gateway);
       if (const Node* links = Below(service_, "links")) {
         for (const Node& link : links->items) AddLink(link.text, attachment);
       }
+      // CONTAINER[:ALIAS] of containers that are not the project's.
+      Each("external_links", [&](const std::string& text) {
+        attachment->add_links(absl::StrContains(text, ':') ? text
+                                                           : absl::StrCat(text, ":", text));
+      });
     }
     config_.set_network_mode(config_.networks(0).network());
   }
@@ -445,6 +453,35 @@ absl::StatusOr<v1::ContainerConfig> ContainerConfigOf(
     const Project& project, const Replica& replica,
     const std::map<std::string, std::string>& containers) {
   return Translator(project, replica, containers).Translate();
+}
+
+std::vector<std::string> WithoutEffect(const Project& project, const std::string& service) {
+  std::vector<std::string> out;
+  const Node* node = project.FindService(service);
+  if (node == nullptr) return out;
+  for (const char* key : {"cpu_count", "cpu_percent"}) {
+    if (const Node* value = Below(*node, key)) {
+      out.push_back(absl::StrCat(value->at.Text(), ": services.", service, ".", key,
+                                 " is for Windows and has no effect"));
+    }
+  }
+  for (const char* kind : {"secrets", "configs"}) {
+    const Node* files = Below(*node, kind);
+    const Node* declared = project.model.Find(kind);
+    if (files == nullptr || declared == nullptr) continue;
+    for (const Node& file : files->items) {
+      const Node* resource = declared->Find(file.TextOf("source"));
+      if (resource == nullptr || resource->TextOf("file").empty()) continue;
+      if (Below(file, "uid") == nullptr && Below(file, "gid") == nullptr &&
+          Below(file, "mode") == nullptr)
+        continue;
+      out.push_back(absl::StrCat(file.at.Text(), ": services.", service, ".", kind, ": ",
+                                 file.TextOf("source"),
+                                 " is a file of the host and keeps its owner and mode; uid, gid "
+                                 "and mode have no effect"));
+    }
+  }
+  return out;
 }
 
 absl::Status CheckService(const Project& project, const std::string& service) {

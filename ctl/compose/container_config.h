@@ -66,6 +66,9 @@ absl::StatusOr<v1::ContainerConfig> ContainerConfigOf(
     const Project& project, const Replica& replica,
     const std::map<std::string, std::string>& containers);
 
+// What a service says that has no effect here, a sentence each, with its place.
+std::vector<std::string> WithoutEffect(const Project& project, const std::string& service);
+
 // Whether a container of the service can be asked for, before anything is changed. As above.
 absl::Status CheckService(const Project& project, const std::string& service);
 

@@ -46,6 +46,10 @@ class Planner {
         return absl::NotFoundError(absl::StrCat("no such service: ", service));
     }
     Provided();
+    for (const std::string& service : order_) {
+      for (std::string& warning : WithoutEffect(project_, service))
+        plan_.warnings.push_back(std::move(warning));
+    }
     GANTRY_RETURN_IF_ERROR(Images());
     GANTRY_RETURN_IF_ERROR(Networks());
     GANTRY_RETURN_IF_ERROR(Volumes());

@@ -453,6 +453,28 @@ TEST_F(PlanTest, OneOffHasNoPortsAndNoRestarts) {
   EXPECT_THAT(made->networks(0).aliases(), ElementsAre("demo-web-run-aaaaaaaaaaaa"));
 }
 
+TEST_F(PlanTest, KeysThatFewPeopleUseReachTheContainer) {
+  const Project project = Load(
+      "services: {web: {image: w, external_links: [redis, 'old_db_1:db'],"
+      " networks: {default: {interface_name: eth7}},"
+      " deploy: {restart_policy: {condition: unless-stopped}}}}");
+  const v1::ContainerConfig config =
+      ContainerConfigOf(project, {"web", 1, "", ""}, {}).value();
+  EXPECT_THAT(config.networks(0).links(), ElementsAre("redis:redis", "old_db_1:db"));
+  EXPECT_EQ(config.networks(0).driver_options().at("com.docker.network.endpoint.ifname"), "eth7");
+  EXPECT_EQ(config.restart_policy().name(), "unless-stopped");
+}
+
+TEST_F(PlanTest, WhatHasNoEffectIsSaid) {
+  Lines(Load("services:\n  web:\n    image: w\n    cpu_count: 2\n    secrets:\n"
+             "      - {source: s, mode: 0400}\n      - t\n"
+             "secrets: {s: {file: ./s}, t: {file: ./t}}\n"));
+  EXPECT_THAT(warnings_,
+              ElementsAre(HasSubstr("services.web.cpu_count is for Windows"),
+                          HasSubstr("services.web.secrets: s is a file of the "
+                                    "host and keeps its owner and mode")));
+}
+
 TEST_F(PlanTest, BadValuesNameServiceAndKey) {
   for (const auto& [key, words] : std::vector<std::pair<std::string, std::string>>{
            {"restart: perhaps", "services.web.restart"},
