@@ -112,6 +112,7 @@ class BuildAction final : public Action {
                   "image, registry, docker, oci, tar, local or cacheonly (default: image)");
     flags.Bool(&push_, "push", 0, "Push the image to the registries of its names");
     flags.Bool(&quiet_, "quiet", 'q', "Only the image's id");
+    flags.Bool(&silent_, "silent", 0, "Neither progress nor the image's id").hidden = true;
     flags.String(&progress_, "progress", 0, "style", "auto, plain, tty, quiet or rawjson");
     flags.String(&id_file_, "iidfile", 0, "file", "Write the image's id there").completes = "files";
     flags.String(&metadata_file_, "metadata-file", 0, "file", "Write what was built there, as JSON")
@@ -363,7 +364,7 @@ class BuildAction final : public Action {
   absl::StatusOr<BuildView::Style> StyleOf(Context& context) const {
     const std::string wanted =
         !progress_.empty() ? progress_ : context.Environment("BUILDKIT_PROGRESS");
-    if (quiet_ || wanted == "quiet") return BuildView::Style::kSilent;
+    if (quiet_ || silent_ || wanted == "quiet") return BuildView::Style::kSilent;
     if (wanted == "plain") return BuildView::Style::kPlain;
     if (wanted == "rawjson") return BuildView::Style::kJson;
     if (wanted == "tty") return BuildView::Style::kTerminal;
@@ -404,8 +405,8 @@ class BuildAction final : public Action {
   std::string file_, target_, network_, shm_size_, memory_, cpuset_, cgroup_parent_, progress_,
       id_file_, metadata_file_, provenance_, sbom_, call_;
   BuildLimits limits_;
-  bool no_cache_ = false, pull_ = false, push_ = false, quiet_ = false, ignored_ = false,
-       check_ = false, report_as_json_ = false;
+  bool no_cache_ = false, pull_ = false, push_ = false, quiet_ = false, silent_ = false,
+       ignored_ = false, check_ = false, report_as_json_ = false;
   std::vector<std::unique_ptr<KeyAgent>> key_agents_;
   std::map<std::string, std::string> agent_sockets_;  // by id
   BuildTarget result_;

@@ -25,7 +25,9 @@ std::atomic<bool> interrupted_again{false};
 struct sigaction former_int, former_term;
 
 void OnSignal(int) {
-  if (interrupted.exchange(true)) interrupted_again = true;
+  if (!interrupted.exchange(true)) return;
+  // Who asks a third time does not want to wait for anything.
+  if (interrupted_again.exchange(true)) ::_exit(130);
 }
 
 std::string CurrentDirectory() {
@@ -178,12 +180,14 @@ std::unique_ptr<compose::ProgressBoard> MakeBoard(Context& context,
                                                   const std::string& title) {
   const auto window = TerminalWindow(context.err_fd());
   const bool to_stdout = SettingIsOn(context, {}, "COMPOSE_STATUS_STDOUT");
-  return std::make_unique<compose::ProgressBoard>(
+  auto board = std::make_unique<compose::ProgressBoard>(
       style, title,
       [&context, to_stdout](absl::string_view text) {
         to_stdout ? context.OutRaw(text) : context.ErrRaw(text);
       },
       window ? window->width : 80, window ? window->height : 24);
+  board->Animate();
+  return board;
 }
 
 absl::StatusOr<std::vector<compose::ObservedContainer>> ContainersOf(

@@ -48,7 +48,8 @@ class ProjectFlags {
 // Whether a COMPOSE_ variable is on ("1" or "true"), in the environment or the project's .env.
 bool SettingIsOn(const Context& context, const compose::Project& project, const std::string& name);
 
-// While this lives, ^C and SIGTERM set a flag instead of ending ctl; a second one sets the other.
+// While this lives, ^C and SIGTERM set a flag instead of ending ctl; a second one sets the other, a
+// third one ends ctl.
 // One at a time, because signals are the process's.
 class Interrupts {
  public:
@@ -95,7 +96,8 @@ std::vector<Verb> ComposeProcessVerbs();  // exec, run
 absl::Status PullOne(Context& context, compose::ProgressBoard& board,
                      const compose::Project& project, const compose::Step& step);
 absl::Status BuildOne(Context& context, compose::ProgressBoard& board,
-                      const compose::Project& project, const compose::Step& step);
+                      const compose::Project& project, const compose::Step& step,
+                      bool quiet = false);
 
 // Runs the providers among `services` and serves their models (provider.h): before a plan is made.
 absl::Status RunPrograms(Context& context, const ProjectFlags& flags, compose::Project& project,

@@ -64,8 +64,12 @@ class BuildWords {
 
   // `image` is the name of what is built. kFailedPrecondition: a key that `ctl build` has no option
   // for; names its place.
-  absl::StatusOr<std::vector<std::string>> Make(const std::string& image) {
-    words_ = {"--progress=plain", "-t", image};
+  absl::StatusOr<std::vector<std::string>> Make(const std::string& image,
+                                                ProgressBoard::Style style) {
+    const char* view = style == ProgressBoard::Style::kRedraw   ? "--progress=tty"
+                       : style == ProgressBoard::Style::kSilent ? "--silent"
+                                                                : "--progress=plain";
+    words_ = {view, "-t", image};
     for (const auto& [key, value] : build_.entries) {
       if (value.is_null() || absl::StartsWith(key, "x-")) continue;
       GANTRY_RETURN_IF_ERROR(Key(key, value));
@@ -230,8 +234,9 @@ class PullAction final : public Action {
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     GANTRY_ASSIGN_OR_RETURN(const compose::Project project, flags_.Load(context, args));
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
-    Interrupts interrupts;
-    compose::Engine engine(*client, Interrupts::once());
+    // ^C ends ctl, and with it the pulls.
+    static const std::atomic<bool> kNever{false};
+    compose::Engine engine(*client, kNever);
     GANTRY_ASSIGN_OR_RETURN(const std::vector<std::string> services,
                             compose::InDependencyOrder(project, args, !deps_ && !args.empty()));
     std::vector<compose::Step> steps;
@@ -257,7 +262,7 @@ class PullAction final : public Action {
     std::vector<absl::Status> failures;
     std::vector<std::string> buildable;
     const absl::Status status = compose::InOrder(
-        steps.size(), flags_.parallel(context), Interrupts::once(),
+        steps.size(), flags_.parallel(context), kNever,
         [](size_t) -> const std::vector<size_t>& { return kNone; },
         [&](size_t i) {
           const absl::Status pulled = PullOne(context, *board, project, steps[i]);
@@ -468,12 +473,24 @@ absl::Status PullOne(Context& context, ProgressBoard& board, const compose::Proj
 }
 
 absl::Status BuildOne(Context& context, ProgressBoard& board, const compose::Project& project,
-                      const compose::Step& step) {
+                      const compose::Step& step, bool quiet) {
   const std::string part = absl::StrCat("Image ", step.object);
+  const ProgressBoard::Style style = quiet ? ProgressBoard::Style::kSilent : board.style();
   BuildWords build(project, step.service);
-  GANTRY_ASSIGN_OR_RETURN(const std::vector<std::string> words, build.Make(step.object));
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<std::string> words,
+                          build.Make(step.object, style));
   board.Update(part, "Building", ProgressBoard::Mark::kWorking);
-  const absl::StatusOr<int> status = RunVerbWith(context, BuildVerb(), words);
+  // On a terminal each build draws itself, so that there is one at a time.
+  static absl::Mutex terminal(absl::kConstInit);
+  const bool draws = style == ProgressBoard::Style::kRedraw;
+  const absl::StatusOr<int> status = [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    if (!draws) return RunVerbWith(context, BuildVerb(), words);
+    absl::MutexLock lock(&terminal);
+    board.Leave();
+    absl::StatusOr<int> built = RunVerbWith(context, BuildVerb(), words);
+    board.Return();
+    return built;
+  }();
   const bool built = status.ok() && *status == 0;
   board.Update(part, built ? "Built" : "Error",
                built ? ProgressBoard::Mark::kDone : ProgressBoard::Mark::kFailed);

@@ -71,6 +71,7 @@ class UpFlags {
                "Remove containers of services that are gone");
     flags.Strings(&scale_, "scale", 0, "service=n", "Number of containers of a service");
     flags.Bool(&quiet_pull_, "quiet-pull", 0, "No progress of pulls");
+    flags.Bool(&quiet_build_, "quiet-build", 0, "No progress of builds");
     if (starts) {
       flags.Bool(&options_.rollback, "rollback", 0,
                  "Go back to a service's old containers when the new ones do not become ready");
@@ -105,12 +106,13 @@ class UpFlags {
     return timeout_.has_value() ? std::optional<int>(static_cast<int>(*timeout_)) : std::nullopt;
   }
   bool renew() const { return renew_; }
+  bool quiet_build() const { return quiet_build_; }
 
  private:
   compose::UpOptions options_;
   std::vector<std::string> scale_;
   std::optional<int64_t> timeout_;
-  bool quiet_pull_ = false, renew_ = false, yes_ = false;
+  bool quiet_pull_ = false, quiet_build_ = false, renew_ = false, yes_ = false;
 };
 
 absl::StatusOr<compose::Plan> MakePlan(compose::Engine& engine, const compose::Project& project,
@@ -192,7 +194,7 @@ class UpAction final : public Action {
     options.ignore_orphans = SettingIsOn(context, project, "COMPOSE_IGNORE_ORPHANS");
     options.rollback |= SettingIsOn(context, project, "COMPOSE_ROLLBACK");
     const bool attached = kind_ == Kind::kUp && !detach_ && !wait_ && !no_start_ && !dry_run_;
-    Interrupts interrupts;
+    std::optional<Interrupts> interrupts(std::in_place);
     compose::Engine engine(*client, attached ? cancelled_ : Interrupts::once());
     if (kind_ != Kind::kPlan && !dry_run_) {
       GANTRY_ASSIGN_OR_RETURN(
@@ -208,9 +210,10 @@ class UpAction final : public Action {
       return 0;
     }
     if (const compose::Plan images = plan.OnlyImages(); !images.steps.empty()) {
-      const absl::Status made = Do(context, engine, project, images, nullptr, nullptr);
-      if (Interrupts::once()) return kInterrupted;
-      GANTRY_RETURN_IF_ERROR(made);
+      // Nothing of the project has changed yet: ^C ends ctl, and with it pulls and builds.
+      interrupts.reset();
+      GANTRY_RETURN_IF_ERROR(Do(context, engine, project, images, nullptr, nullptr));
+      interrupts.emplace();
       options.images_done = true;
       GANTRY_ASSIGN_OR_RETURN(plan, MakePlan(engine, project, options));
     }
@@ -273,7 +276,7 @@ class UpAction final : public Action {
     apply.renew_anonymous_volumes = up_.renew();
     apply.pull = [&](const compose::Step& step) { return PullOne(context, *board, project, step); };
     apply.build = [&](const compose::Step& step) {
-      return BuildOne(context, *board, project, step);
+      return BuildOne(context, *board, project, step, up_.quiet_build());
     };
     if (attach) {
       apply.before_starts = [&](const std::vector<std::string>& ids) {

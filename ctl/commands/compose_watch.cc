@@ -139,8 +139,10 @@ class ProjectWatch {
   absl::Status Rebuild(const std::string& service) {
     const std::string image = compose::ImageOf(project_, service);
     const absl::StatusOr<std::string> before = engine_.ImageDigest(image);
-    const std::unique_ptr<ProgressBoard> board =
-        MakeBoard(context_, ProgressBoard::Style::kSilent, "watch");
+    GANTRY_ASSIGN_OR_RETURN(ProgressBoard::Style style, flags_.ProgressStyle(context_));
+    if (options_.quiet) style = ProgressBoard::Style::kSilent;
+    if (style == ProgressBoard::Style::kRedraw) style = ProgressBoard::Style::kLines;
+    const std::unique_ptr<ProgressBoard> board = MakeBoard(context_, style, "watch");
     compose::Step step;
     step.object = image;
     step.service = service;
@@ -250,7 +252,6 @@ class WatchAction final : public Action {
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     GANTRY_ASSIGN_OR_RETURN(const compose::Project project, flags_.Load(context, args));
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
-    Interrupts interrupts;
     compose::Engine engine(*client, Interrupts::once());
     if (!no_up_) {
       compose::UpOptions up;
@@ -269,6 +270,7 @@ class WatchAction final : public Action {
         up.images_done = true;
       }
     }
+    Interrupts interrupts;
     WatchOptions options;
     options.services = args;
     options.prune = prune_;

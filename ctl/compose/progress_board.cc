@@ -1,6 +1,7 @@
 #include "ctl/compose/progress_board.h"
 
 #include <algorithm>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -17,6 +18,35 @@ ProgressBoard::ProgressBoard(Style style, std::string title, Write write, size_t
       width_(width),
       height_(height) {}
 
+ProgressBoard::~ProgressBoard() {
+  Finish();
+  if (animation_.joinable()) animation_.join();
+}
+
+void ProgressBoard::Animate() {
+  constexpr absl::Duration kFrame = absl::Milliseconds(100);
+  if (style_ != Style::kRedraw || animation_.joinable()) return;
+  animation_ = std::thread([this] {
+    absl::MutexLock lock(&mutex_);
+    while (!mutex_.AwaitWithTimeout(absl::Condition(&finished_), kFrame)) {
+      const bool moves = std::any_of(lines_.begin(), lines_.end(), [](const Line& line) {
+        return line.mark == Mark::kWorking;
+      });
+      if (moves && away_ == 0) Draw(/*last=*/false);
+    }
+  });
+}
+
+void ProgressBoard::Leave() {
+  absl::MutexLock lock(&mutex_);
+  ++away_;
+}
+
+void ProgressBoard::Return() {
+  absl::MutexLock lock(&mutex_);
+  if (--away_ == 0) drawn_ = 0;
+}
+
 void ProgressBoard::Update(const std::string& part, absl::string_view word, Mark mark) {
   absl::MutexLock lock(&mutex_);
   if (finished_) return;
@@ -31,7 +61,7 @@ void ProgressBoard::Update(const std::string& part, absl::string_view word, Mark
   line->mark = mark;
   line->end = absl::Now();
   if (style_ == Style::kLines && news) write_(absl::StrCat(" ", part, " ", word, " \n"));
-  if (style_ == Style::kRedraw) Draw(/*last=*/false);
+  if (style_ == Style::kRedraw && away_ == 0) Draw(/*last=*/false);
 }
 
 void ProgressBoard::Finish() {

@@ -11,6 +11,7 @@
 
 #include <functional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -28,12 +29,20 @@ class ProgressBoard {
 
   // `title` is the command's word ("up"); `write` gets the error stream's text.
   ProgressBoard(Style style, std::string title, Write write, size_t width = 80, size_t height = 24);
-  ~ProgressBoard() { Finish(); }
+  ~ProgressBoard();
   ProgressBoard(const ProgressBoard&) = delete;
   ProgressBoard& operator=(const ProgressBoard&) = delete;
 
+  // From now on the times of what is under way go on between two changes. On a terminal only.
+  void Animate();
+  Style style() const { return style_; }
+
   // "Container demo-web-1", "Starting".
   void Update(const std::string& part, absl::string_view word, Mark mark);
+  // Between the two something else writes to the terminal: nothing is drawn, and afterwards it is
+  // drawn below that. They nest.
+  void Leave();
+  void Return();
   // Draws a last time; nothing is drawn afterwards.
   void Finish();
 
@@ -56,7 +65,9 @@ class ProgressBoard {
   absl::Mutex mutex_;
   std::vector<Line> lines_ ABSL_GUARDED_BY(mutex_);
   size_t drawn_ ABSL_GUARDED_BY(mutex_) = 0;
+  int away_ ABSL_GUARDED_BY(mutex_) = 0;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread animation_;  // by the thread that owns the board
 };
 
 }  // namespace gantry::compose

@@ -55,6 +55,20 @@ TEST_F(ProgressBoardTest, MoreThanTheScreenHoldsIsDrawnAtTheEnd) {
   for (int i = 0; i < 30; ++i) EXPECT_THAT(text_, HasSubstr(absl::StrCat("Container ", i, " ")));
 }
 
+TEST_F(ProgressBoardTest, IsDrawnBelowWhatSomethingElseHasWritten) {
+  ProgressBoard board(Style::kRedraw, "up", Into(), 80, 24);
+  board.Update("Image a", "Building", Mark::kWorking);
+  board.Leave();
+  text_.clear();
+  board.Update("Image b", "Pulling", Mark::kWorking);
+  EXPECT_EQ(text_, "");
+  board.Return();
+  board.Update("Image a", "Built", Mark::kDone);
+  EXPECT_EQ(text_.find("\033[2A"), std::string::npos);
+  EXPECT_THAT(text_, HasSubstr("[+] up 1/2"));
+  EXPECT_THAT(text_, HasSubstr("Image b"));
+}
+
 TEST_F(ProgressBoardTest, QuietSaysNothing) {
   ProgressBoard board(Style::kSilent, "up", Into());
   board.Update("Container a", "Created", Mark::kDone);
