@@ -87,7 +87,7 @@ class Loader {
     project_.environment["COMPOSE_PROJECT_NAME"] = project_.name;
     const std::string compatibility = Setting("COMPOSE_COMPATIBILITY");
     if (options_.compatibility || compatibility == "1" || compatibility == "true")
-      project_.separator = "_";
+      project_.separator = '_';
     GANTRY_RETURN_IF_ERROR(ChooseProfiles(merged));
     CompleteOptions complete;
     complete.environment = &project_.environment;

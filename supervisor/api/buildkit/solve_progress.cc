@@ -122,6 +122,8 @@ SolveProgress::Status SolveProgress::Add(const v1::BuildResponse& event, absl::T
       AddExported(event.built(), out);
       AddVertex(held_, out);
       break;
+    // What a Dockerfile says is the answer of another call.
+    case v1::BuildResponse::kReport:
     // Of clients of gantry.v1: here the session is asked for files and agents.
     case v1::BuildResponse::kData:
     case v1::BuildResponse::kWants:
