@@ -99,8 +99,13 @@ absl::Status SendDirectory(uint32_t context, const std::string& directory,
   GANTRY_ASSIGN_OR_RETURN(const ContextFiles files,
                           ContextFiles::List(directory, rules, dockerfile));
   GANTRY_RETURN_IF_ERROR(files.SendEntries(context, write));
-  const absl::optional<std::vector<uint32_t>> wanted = wants.Take();
+  std::string socket;
+  const absl::optional<std::vector<uint32_t>> wanted = wants.Take(socket);
   if (!wanted.has_value()) return absl::CancelledError("the build has ended");
+  if (!socket.empty()) {
+    GANTRY_ASSIGN_OR_RETURN(const bool sent, files.SendBySocket(socket, context, *wanted, write));
+    if (sent) return absl::OkStatus();
+  }
   return files.SendContents(context, *wanted, write);
 }
 
@@ -139,6 +144,7 @@ absl::Status BuildInput::FindDirectory(const std::string& path, const std::strin
         absl::StrCat("unable to prepare context: ", path, " is not a directory"));
   directory_ = path;
   open.set_has_context(true);
+  open.set_connects(true);
   if (file == "-") {
     open.set_context_key(ContextKey());
     return absl::OkStatus();

@@ -3,8 +3,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/un.h>
 #include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
@@ -18,6 +21,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 
+#include "base/content_frame.h"
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "base/in_root.h"
@@ -188,6 +192,49 @@ class ContentWriter {
   size_t bytes_ = 0;
 };
 
+}  // namespace
+
+// Frames in one buffer, which is sent when it is full.
+class FrameWriter {
+ public:
+  static constexpr size_t kPieceBytes = 256 << 10;
+
+  explicit FrameWriter(int socket) : socket_(socket) {}
+
+  // Where the next frame's bytes go, at most kPieceBytes.
+  absl::StatusOr<char*> Room(size_t bytes) {
+    if (used_ + ContentFrame::kHeaderBytes + bytes > kBufferBytes) GANTRY_RETURN_IF_ERROR(Flush());
+    return buffer_.get() + used_ + ContentFrame::kHeaderBytes;
+  }
+  // The frame whose bytes are there already; one without bytes needs no Room().
+  absl::Status Add(const ContentFrame& frame) {
+    if (frame.bytes == 0) GANTRY_RETURN_IF_ERROR(Room(0).status());
+    frame.Write(reinterpret_cast<unsigned char*>(buffer_.get() + used_));
+    used_ += ContentFrame::kHeaderBytes + frame.bytes;
+    return absl::OkStatus();
+  }
+  absl::Status Flush() {
+    size_t at = 0;
+    while (at < used_) {
+      const ssize_t n = send(socket_, buffer_.get() + at, used_ - at, MSG_NOSIGNAL);
+      if (n < 0 && errno == EINTR) continue;
+      // The reason is what the call ends with.
+      if (n < 0) return absl::CancelledError("the build has ended");
+      at += static_cast<size_t>(n);
+    }
+    used_ = 0;
+    return absl::OkStatus();
+  }
+
+ private:
+  static constexpr size_t kBufferBytes = 2 * kPieceBytes;
+  const int socket_;
+  const std::unique_ptr<char[]> buffer_ = std::make_unique<char[]>(kBufferBytes);
+  size_t used_ = 0;
+};
+
+namespace {
+
 // The file and its text; both empty if there is none.
 absl::StatusOr<std::pair<std::string, std::string>> IgnoreFile(const std::string& directory,
                                                                const std::string& dockerfile) {
@@ -243,6 +290,54 @@ absl::Status ContextFiles::SendEntries(uint32_t context, const Write& write) con
     part.set_last(at == entries_.size());
     if (!write(message)) return absl::CancelledError("the build has ended");
   } while (at < entries_.size());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> ContextFiles::SendBySocket(const std::string& path, uint32_t context,
+                                                const std::vector<uint32_t>& wanted,
+                                                const Write& write) const {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path) return false;
+  memcpy(address.sun_path, path.data(), path.size());
+  const UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  // A daemon on another machine, or in another mount namespace.
+  if (!socket.valid() ||
+      connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+    return false;
+  v1::BuildRequest message;
+  message.set_connected(context);
+  if (!write(message)) return absl::CancelledError("the build has ended");
+  FrameWriter out(socket.get());
+  for (const uint32_t index : wanted) {
+    if (index >= entries_.size())
+      return absl::InternalError("the daemon wants a file that was not listed");
+    GANTRY_RETURN_IF_ERROR(WithContext(SendFile(index, out), directory_));
+  }
+  GANTRY_RETURN_IF_ERROR(out.Flush());
+  return true;
+}
+
+absl::Status ContextFiles::SendFile(uint32_t index, FrameWriter& out) const {
+  const std::string& path = entries_[index].path();
+  const UniqueFd file = OpenInRoot(root_.get(), path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  struct stat info;
+  if (!file.valid() && errno != ENOENT && errno != ELOOP && errno != ENOTDIR)
+    return ErrnoToStatus(errno, path);
+  if (!file.valid() || fstat(file.get(), &info) != 0 || !S_ISREG(info.st_mode))
+    return out.Add({.index = index, .end = true, .missing = true});
+  // As large as it was, so that a file that grows comes to an end.
+  int64_t left = info.st_size;
+  do {
+    const size_t most = static_cast<size_t>(std::min<int64_t>(left, FrameWriter::kPieceBytes));
+    GANTRY_ASSIGN_OR_RETURN(char* const to, out.Room(most));
+    const ssize_t n = read(file.get(), to, most);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return ErrnoToStatus(errno, path);
+    left = n == 0 ? 0 : left - n;
+    GANTRY_RETURN_IF_ERROR(
+        out.Add({.index = index, .bytes = static_cast<uint32_t>(n), .end = left == 0}));
+  } while (left > 0);
   return absl::OkStatus();
 }
 

@@ -25,6 +25,8 @@
 
 namespace gantry::ctl {
 
+class FrameWriter;
+
 // Of `<dockerfile>.dockerignore` if that is there, else of `.dockerignore` in the directory; no
 // rules if there is neither. kInvalidArgument: it does not parse.
 absl::StatusOr<engine::IgnoreRules> ContextRules(const std::string& directory,
@@ -51,9 +53,13 @@ class ContextFiles {
   // The contents of these entries. A file that was removed meanwhile is sent as missing.
   absl::Status SendContents(uint32_t context, const std::vector<uint32_t>& wanted,
                             const Write& write) const;
+  // The same by a socket of the daemon. False: it cannot be reached, and nothing was sent.
+  absl::StatusOr<bool> SendBySocket(const std::string& path, uint32_t context,
+                                    const std::vector<uint32_t>& wanted, const Write& write) const;
 
  private:
   ContextFiles() = default;
+  absl::Status SendFile(uint32_t index, FrameWriter& out) const;
 
   std::string directory_;
   UniqueFd root_;
@@ -68,25 +74,29 @@ class ContextWanted {
     absl::MutexLock lock(&mu_);
     indexes_.insert(indexes_.end(), wants.indexes().begin(), wants.indexes().end());
     complete_ = wants.last();
+    socket_ = wants.socket();
   }
   // The daemon says nothing more.
   void End() {
     absl::MutexLock lock(&mu_);
     ended_ = true;
   }
-  // Those of the context that was listed last; nullopt: the build has ended.
-  absl::optional<std::vector<uint32_t>> Take() {
+  // Those of the context that was listed last; nullopt: the build has ended. `socket` is the
+  // daemon's by which they may be sent, "" for none.
+  absl::optional<std::vector<uint32_t>> Take(std::string& socket) {
     absl::MutexLock lock(&mu_);
     const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return complete_ || ended_; };
     mu_.Await(absl::Condition(&ready));
     if (!complete_) return absl::nullopt;
     complete_ = false;
+    socket = std::exchange(socket_, "");
     return std::exchange(indexes_, {});
   }
 
  private:
   absl::Mutex mu_;
   std::vector<uint32_t> indexes_ ABSL_GUARDED_BY(mu_);
+  std::string socket_ ABSL_GUARDED_BY(mu_);
   bool complete_ ABSL_GUARDED_BY(mu_) = false;
   bool ended_ ABSL_GUARDED_BY(mu_) = false;
 };

@@ -179,6 +179,7 @@ absl::StatusOr<PackageList> PackagesOf(core::ImageBuild::Session& session,
 
 absl::Status BuildExecutor::Recover() {
   trash_.Recover();
+  GANTRY_RETURN_IF_ERROR(RemoveTree(socket_directory()));
   return RemoveTree(parts_.state_directory);
 }
 

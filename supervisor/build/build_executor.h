@@ -52,6 +52,8 @@ class BuildExecutor {
     distribution::HttpClient* http;  // for ADD of URLs and remote contexts
     std::string context_directory;   // <root>/build-contexts/ holds contexts between builds
   };
+  // Beside the state directory: sockets by which contexts come.
+  std::string socket_directory() const { return parts_.state_directory + "-in"; }
   explicit BuildExecutor(const Parts& parts)
       : parts_(parts),
         trash_(parts.root_directory),

@@ -298,6 +298,12 @@ absl::StatusOr<std::vector<uint32_t>> ContextUpdate::Wanted() {
   return wanted;
 }
 
+int64_t ContextUpdate::wanted_bytes() const {
+  int64_t bytes = 0;
+  for (const auto& [index, opened] : wanted_) bytes += listing_[index].size_bytes();
+  return bytes;
+}
+
 // Makes everything but contents and hard links.
 absl::Status ContextUpdate::Make(uint32_t index) {
   const v1::ContextEntry& entry = listing_[index];

@@ -99,12 +99,16 @@ class ContextUpdate {
   // Pieces of wanted contents, each in order; contents may interleave.
   // kInvalidArgument: it was not wanted, or is closed.
   absl::Status Write(uint32_t index, std::string bytes);
+  // An old one of these, for the next: to be overwritten.
+  std::string Buffer() { return lane_.Buffer(); }
   // The content is complete. `missing`: the client has no such file any more.
   absl::Status Close(uint32_t index, bool missing);
 
   // kDataLoss: contents are still wanted.
   absl::StatusOr<std::unique_ptr<ContextTree>> Finish();
 
+  // Bytes of the wanted contents, as they were listed; after Wanted().
+  int64_t wanted_bytes() const;
   // Bytes of contents so far.
   int64_t received_bytes() const { return received_bytes_; }
 

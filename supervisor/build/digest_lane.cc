@@ -7,6 +7,7 @@ namespace {
 
 // That wait, at most; a single piece may be larger.
 constexpr size_t kMaxBytes = 4 << 20;
+constexpr size_t kSpare = 8;
 
 }  // namespace
 
@@ -38,6 +39,14 @@ void DigestLane::Settle() {
   mu_.Await(absl::Condition(&done));
 }
 
+std::string DigestLane::Buffer() {
+  absl::MutexLock lock(&mu_);
+  if (spare_.empty()) return "";
+  std::string spare = std::move(spare_.back());
+  spare_.pop_back();
+  return spare;
+}
+
 void DigestLane::Run() {
   absl::MutexLock lock(&mu_);
   while (true) {
@@ -52,9 +61,9 @@ void DigestLane::Run() {
     hasher->Update(piece);
     const size_t size = piece.size();
     hasher.reset();
-    piece = std::string();
     mu_.Lock();
     bytes_ -= size;
+    if (spare_.size() < kSpare) spare_.push_back(std::move(piece));
   }
 }
 

@@ -12,6 +12,7 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
@@ -32,6 +33,8 @@ class DigestLane {
   void Add(std::shared_ptr<content::Hasher> hasher, std::string piece);
   // Waits until all pieces are in their digests.
   void Settle();
+  // A string that held a piece, for the next one: its memory is there already.
+  std::string Buffer();
 
  private:
   void Run();
@@ -41,6 +44,7 @@ class DigestLane {
   absl::Mutex mu_;
   std::deque<std::pair<std::shared_ptr<content::Hasher>, std::string>> queue_ ABSL_GUARDED_BY(mu_);
   size_t bytes_ ABSL_GUARDED_BY(mu_) = 0;  // of the queue and of the piece at hand
+  std::vector<std::string> spare_ ABSL_GUARDED_BY(mu_);
   bool ended_ ABSL_GUARDED_BY(mu_) = false;
 };
 

@@ -21,6 +21,8 @@ namespace {
 
 constexpr size_t kIndexesInMessage = 64 << 10;
 constexpr int64_t kProgressBytes = 1 << 20;
+// From so much on a socket is worth its making.
+constexpr int64_t kSocketBytes = 1 << 20;
 
 absl::Status Unexpected(const v1::BuildRequest& message, absl::string_view wanted) {
   return absl::InvalidArgumentError(absl::StrCat("message ", static_cast<int>(message.part_case()),
@@ -38,9 +40,15 @@ std::string StreamedBuildClient::ContextKey(int index) const {
   return cache < request_.cache_from_size() ? request_.cache_from(cache).key() : "";
 }
 
-absl::Status StreamedBuildClient::Want(int index, build::ContextUpdate& update, size_t& wanted) {
+absl::Status StreamedBuildClient::Want(int index, build::ContextUpdate& update, size_t& wanted,
+                                       std::unique_ptr<ContextSocket>& socket) {
   GANTRY_ASSIGN_OR_RETURN(const std::vector<uint32_t> indexes, update.Wanted());
   wanted = indexes.size();
+  if (request_.connects() && !sockets_.empty() && update.wanted_bytes() >= kSocketBytes) {
+    // Without one the contents come in messages, which takes longer.
+    absl::StatusOr<std::unique_ptr<ContextSocket>> made = ContextSocket::Make(sockets_);
+    if (made.ok()) socket = *std::move(made);
+  }
   size_t at = 0;
   do {
     v1::BuildResponse response;
@@ -49,6 +57,7 @@ absl::Status StreamedBuildClient::Want(int index, build::ContextUpdate& update, 
     for (size_t end = std::min(indexes.size(), at + kIndexesInMessage); at < end; ++at)
       wants.add_indexes(indexes[at]);
     wants.set_last(at == indexes.size());
+    if (wants.last() && socket != nullptr) wants.set_socket(socket->path());
     GANTRY_RETURN_IF_ERROR(stream_.send(std::move(response)));
   } while (at < indexes.size());
   return absl::OkStatus();
@@ -70,12 +79,17 @@ absl::Status StreamedBuildClient::Update(int index, build::ContextUpdate& update
     last = message.entries().last();
   }
   size_t left = 0;
-  GANTRY_RETURN_IF_ERROR(Want(index, update, left));
+  std::unique_ptr<ContextSocket> socket;
+  GANTRY_RETURN_IF_ERROR(Want(index, update, left, socket));
   int64_t told = 0;
   while (left > 0) {
     if (cancel != nullptr) GANTRY_RETURN_IF_ERROR(cancel->Check());
     GANTRY_ASSIGN_OR_RETURN(const bool some, stream_.next(message, false));
     if (!some) return absl::DataLossError("the client ended before its files");
+    if (socket != nullptr && message.part_case() == v1::BuildRequest::kConnected &&
+        message.connected() == static_cast<uint32_t>(index))
+      return socket->Receive(update, left, cancel, progress);
+    socket = nullptr;  // it does not reach it
     if (!message.has_contents() || message.contents().context() != static_cast<uint32_t>(index))
       return Unexpected(message, "contents");
     for (v1::ContextContent& content : *message.mutable_contents()->mutable_contents()) {

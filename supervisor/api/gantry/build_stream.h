@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <thread>
 #include <utility>
@@ -20,6 +21,7 @@
 #include "base/byte_stream.h"
 #include "base/unique_fd.h"
 #include "proto/gantry/v1/builds.pb.h"
+#include "supervisor/api/gantry/context_socket.h"
 #include "supervisor/build/build_client.h"
 
 namespace gantry::api::gantry_v1 {
@@ -32,9 +34,14 @@ class StreamedBuildClient final : public build::RequestClient {
     std::function<void()> interrupt;
     std::function<absl::Status(v1::BuildResponse)> send;
   };
-  // Neither `request` nor `data` is owned.
-  StreamedBuildClient(const v1::BuildRequest::Open& request, ByteSource& data, Stream stream)
-      : RequestClient(request, data), request_(request), stream_(std::move(stream)) {}
+  // Neither `request` nor `data` is owned. `sockets` is a directory for those by which contents may
+  // come; "" for none.
+  StreamedBuildClient(const v1::BuildRequest::Open& request, ByteSource& data, Stream stream,
+                      std::string sockets = "")
+      : RequestClient(request, data),
+        request_(request),
+        stream_(std::move(stream)),
+        sockets_(std::move(sockets)) {}
   ~StreamedBuildClient() override;
 
   std::string ContextKey(int index) const override;
@@ -53,10 +60,13 @@ class StreamedBuildClient final : public build::RequestClient {
   // Takes what the client's agents answer, on a thread of its own from the first connection on.
   void TakeAnswers() ABSL_LOCKS_EXCLUDED(mu_);
   void SendFrom(uint32_t number, int ours);
-  absl::Status Want(int index, build::ContextUpdate& update, size_t& wanted);
+  // `socket` is null unless the contents may come by one.
+  absl::Status Want(int index, build::ContextUpdate& update, size_t& wanted,
+                    std::unique_ptr<ContextSocket>& socket);
 
   const v1::BuildRequest::Open& request_;
   const Stream stream_;
+  const std::string sockets_;
 
   absl::Mutex mu_;
   std::map<uint32_t, Connection> connections_ ABSL_GUARDED_BY(mu_);

@@ -36,7 +36,8 @@ class BuildsDoor final : public v1::Builds::CallbackService {
                  return in.Next(message, patient ? absl::InfiniteDuration() : kPatience);
                },
                [&in] { in.Interrupt(); },
-               [&out](v1::BuildResponse response) { return out.Send(std::move(response)); }});
+               [&out](v1::BuildResponse response) { return out.Send(std::move(response)); }},
+              builder_.socket_directory());
           return builder_.Build(call, request.open(), client, [&out](v1::BuildResponse response) {
             // Progress is dropped while the client is slow; its next message is better anyway.
             if (!response.has_progress()) return out.Send(std::move(response));
