@@ -11,6 +11,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
@@ -157,6 +158,33 @@ TEST_F(BuildTest, ASecondBuildTakesEverythingFromTheCache) {
   ASSERT_TRUE(Ok(bed_->Ctl({"builder", "prune", "-af"})));
   EXPECT_EQ(bed_->CtlOut({"builder", "du", "-q"}), "");
   EXPECT_EQ(In({"cat", "/w/b"}), "2") << "pruning the cache took an image's layers";
+}
+
+TEST_F(BuildTest, NamespacesShareTheCache) {
+  File("a", "1\n");
+  constexpr char kText[] =
+      "FROM busybox:test\nCOPY a /a\nRUN cat /proc/sys/kernel/random/uuid > /id\n";
+  ASSERT_TRUE(Ok(Build(kText)));
+  const std::string id = In({"cat", "/id"});
+  const auto other = [this](std::vector<std::string> args) {
+    std::vector<std::string> argv = bed_->CtlCommand({});
+    for (std::string& word : argv) {
+      if (word == bed_->ns()) word = "other";
+    }
+    argv.insert(argv.end(), args.begin(), args.end());
+    return RunProgram(std::move(argv));
+  };
+  const std::string archive = bed_->scratch() + "/base.tar";
+  ASSERT_TRUE(Ok(bed_->Ctl({"save", "-o", archive, kBase})));
+  ASSERT_TRUE(Ok(other({"load", "-i", archive})));
+  const Outcome built = other({"build", "--progress", "plain", "-t", "made", context_});
+  ASSERT_TRUE(Ok(built));
+  EXPECT_TRUE(absl::StrContains(built.err, "CACHED")) << built.err;
+  // It is this namespace's own from now on.
+  ASSERT_TRUE(Ok(bed_->Ctl({"rmi", "-f", "made"})));
+  ASSERT_TRUE(Ok(bed_->Ctl({"builder", "prune", "-af"})));
+  const Outcome ran = other({"run", "--rm", "made", "cat", "/id"});
+  EXPECT_EQ(absl::StripAsciiWhitespace(ran.out), id) << ran.err;
 }
 
 TEST_F(BuildTest, WhatChangedInTheContextIsWhatTheImageHas) {

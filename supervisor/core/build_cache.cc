@@ -1,6 +1,7 @@
 #include "supervisor/core/build_cache.h"
 
 #include <algorithm>
+#include <memory>
 #include <set>
 #include <tuple>
 #include <utility>
@@ -10,6 +11,7 @@
 
 #include "base/engine/units.h"
 #include "base/status_macros.h"
+#include "content-store/store.h"
 #include "proto/gantry/v1/builds.pb.h"
 #include "proto/gantry/v1/types.pb.h"
 #include "proto/record/v1/record.pb.h"
@@ -88,7 +90,19 @@ absl::StatusOr<absl::optional<BuildCache::Hit>> BuildCache::Find(ImageBuild::Ses
                                                                  const std::string& key) {
   const metadata::Scope scope{.ns = session.context().ns};
   absl::StatusOr<record::v1::BuildCacheRecord> found = records_.Find(scope, key);
-  if (absl::IsNotFound(found.status())) return absl::optional<Hit>();
+  if (absl::IsNotFound(found.status())) {
+    std::vector<std::string> others;
+    GANTRY_RETURN_IF_ERROR(
+        parts_.stores->namespaces.List([&](const record::v1::Namespace& one) -> absl::Status {
+          if (one.name() != scope.ns) others.push_back(one.name());
+          return absl::OkStatus();
+        }));
+    for (const std::string& other : others) {
+      GANTRY_ASSIGN_OR_RETURN(absl::optional<Hit> hit, TakeOver(session, root, key, other));
+      if (hit.has_value()) return hit;
+    }
+    return absl::optional<Hit>();
+  }
   if (!found.ok()) return found.status();
   content::Descriptor layer;
   layer.media_type = found->media_type();
@@ -109,6 +123,42 @@ absl::StatusOr<absl::optional<BuildCache::Hit>> BuildCache::Find(ImageBuild::Ses
   hit.root = *std::move(reused);
   hit.made_at = absl::FromUnixSeconds(found->created_at().seconds()) +
                 absl::Nanoseconds(found->created_at().nanos());
+  return absl::optional<Hit>(std::move(hit));
+}
+
+absl::StatusOr<absl::optional<BuildCache::Hit>> BuildCache::TakeOver(ImageBuild::Session& session,
+                                                                     const BuildRoot& root,
+                                                                     const std::string& key,
+                                                                     const std::string& other) {
+  const absl::StatusOr<record::v1::BuildCacheRecord> found = records_.Find({.ns = other}, key);
+  if (absl::IsNotFound(found.status())) return absl::optional<Hit>();
+  if (!found.ok()) return found.status();
+  content::Descriptor layer;
+  layer.media_type = found->media_type();
+  layer.size_bytes = found->size_bytes();
+  GANTRY_ASSIGN_OR_RETURN(layer.digest, content::Digest::Parse(found->digest()));
+  GANTRY_ASSIGN_OR_RETURN(const content::Digest diff_id, content::Digest::Parse(found->diff_id()));
+  const content::IngestOptions options = {absl::StrCat("build-cache-", layer.digest.str()),
+                                          layer.size_bytes, layer.digest};
+  absl::StatusOr<std::unique_ptr<content::Ingest>> ingest = session.store().OpenIngest(options);
+  absl::Status here = ingest.status();
+  if (ingest.ok()) {
+    content::CommitOptions commit;
+    commit.expected = layer.digest;
+    commit.size_bytes = layer.size_bytes;
+    // Complete from the start, unless the blob is gone.
+    here = (*ingest)->offset() == layer.size_bytes
+               ? (*ingest)->Commit(commit).status()
+               : absl::NotFoundError("the blob is gone");
+    if (!here.ok()) (void)session.store().AbortIngest(options.ref);
+  }
+  // Another build may be at the same blob: this one does the step.
+  if (!here.ok() && !absl::IsAlreadyExists(here)) return absl::optional<Hit>();
+  Hit hit;
+  GANTRY_ASSIGN_OR_RETURN(hit.root, session.Adopt(root, layer, diff_id));
+  hit.made_at = absl::FromUnixSeconds(found->created_at().seconds()) +
+                absl::Nanoseconds(found->created_at().nanos());
+  GANTRY_RETURN_IF_ERROR(Put(session, key, found->description(), hit.root, hit.made_at));
   return absl::optional<Hit>(std::move(hit));
 }
 

@@ -51,8 +51,9 @@ class BuildCache {
     BuildRoot root;
     absl::Time made_at;
   };
-  // The files after a step, on `root`, if a build made them before; nullopt: it has to be done.
-  // They are kept by the session from here on.
+  // The files after a step, on `root`, if a build of any namespace made them before; nullopt: it
+  // has to be done. They are kept by the session from here on. What another namespace has is taken
+  // over into this one.
   absl::StatusOr<absl::optional<Hit>> Find(ImageBuild::Session& session, const BuildRoot& root,
                                            const std::string& key);
   // `after` is `before` and one layer.
@@ -68,6 +69,10 @@ class BuildCache {
   absl::Status KeepCeiling();
 
  private:
+  // The same where a build of the namespace `other` made them.
+  absl::StatusOr<absl::optional<Hit>> TakeOver(ImageBuild::Session& session, const BuildRoot& root,
+                                               const std::string& key, const std::string& other);
+
   struct Item {
     v1::BuildCacheRecord shown;
     std::string ns;
