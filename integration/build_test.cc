@@ -123,6 +123,12 @@ TEST_F(BuildTest, StagesAreBuiltAsTheTargetNeedsThem) {
                                 "Dockerfile:4: RUN exit 9: process \"/bin/sh -c exit "
                                 "9\" did not complete successfully: exit code: 9"))
       << failed.err;
+  EXPECT_TRUE(absl::StrContains(failed.err,
+                                "Dockerfile:4\n--------------------\n"
+                                "   2 |     RUN mkdir /out && echo tool > /out/tool\n"
+                                "   3 |     FROM busybox:test AS unused\n"
+                                "   4 | >>> RUN exit 9\n"))
+      << failed.err;
   EXPECT_EQ(bed_->CtlOut({"ps", "-aq"}), "") << "a failed build left its container";
 }
 
@@ -458,6 +464,20 @@ TEST_F(BuildTest, ADockerfileIsDescribedWithoutABuild) {
   const Outcome unknown = Build(kText, {"--call", "outlin"});
   EXPECT_THAT(unknown.err, testing::HasSubstr("(did you mean outline?)"));
   EXPECT_EQ(bed_->CtlOut({"images", "-q", "made"}), "");
+}
+
+TEST_F(BuildTest, RawProgressIsDockers) {
+  File("Dockerfile", "FROM busybox:test\nRUN echo out\nCMD x\n");
+  const Outcome built = bed_->Ctl({"build", "--progress", "rawjson", "-t", "made", context_});
+  ASSERT_TRUE(Ok(built));
+  constexpr char kDigest[] = "\"sha256:[0-9a-f]{64}\"";
+  EXPECT_THAT(built.err,
+              testing::ContainsRegex(absl::StrCat("\\{\"vertexes\":\\[\\{\"digest\":", kDigest,
+                                                  ",\"name\":\"\\[2/2\\] RUN echo out\"")));
+  EXPECT_THAT(built.err,
+              testing::ContainsRegex(absl::StrCat("\"logs\":\\[\\{\"vertex\":", kDigest,
+                                                  ",\"stream\":1,\"data\":\"b3V0Cg==\"")));
+  EXPECT_THAT(built.err, testing::HasSubstr("{\"warnings\":[{\"vertex\":"));
 }
 
 TEST_F(BuildTest, OutputsAndInputs) {

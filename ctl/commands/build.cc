@@ -189,6 +189,8 @@ class BuildAction final : public Action {
     const absl::Status finished = stream->Finish();
     if (!sent.ok() && !absl::IsCancelled(sent)) return sent;
     if (!finished.ok()) {
+      if (style != BuildView::Style::kJson)
+        context.Err(FailedLines(input.dockerfile_text(), finished.message()));
       context.Err(
           absl::StrCat("ERROR: failed to build: failed to solve: ", finished.message(), "\n"));
       return 1;

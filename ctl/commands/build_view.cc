@@ -2,10 +2,13 @@
 
 #include <algorithm>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 
 #include "base/engine/units.h"
@@ -28,46 +31,71 @@ std::string SecondsOf(const v1::BuildStep& step) {
                          std::max(0.0, absl::ToDoubleSeconds(end - TimeOf(step.started_at()))));
 }
 
-// One document for each event; "" for an output's bytes.
+std::string WarningText(const v1::BuildWarning& warning) {
+  return absl::StrCat(warning.rule(), ": ", warning.text(), " (line ", warning.line(), ")");
+}
+
+// BuildKit's clients know a step by a digest; any text of that form will do.
+std::string VertexOf(int32_t step) { return absl::StrFormat("sha256:%064x", step); }
+
+engine::Value ListOf(engine::Value one) {
+  engine::Value list = engine::Value::EmptyList();
+  list.Append(std::move(one));
+  return list;
+}
+
+// One document for each event, as docker build --progress rawjson writes it; "" for what that has
+// none for.
 std::string JsonOf(const v1::BuildResponse& response) {
   engine::Value out = engine::Value::EmptyObject();
+  const std::string now = absl::FormatTime(absl::RFC3339_full, absl::Now(), absl::UTCTimeZone());
+  const auto time = [](const google::protobuf::Timestamp& at) {
+    return absl::FormatTime(absl::RFC3339_full, TimeOf(at), absl::UTCTimeZone());
+  };
+  engine::Value value = engine::Value::EmptyObject();
   switch (response.event_case()) {
     case v1::BuildResponse::kStep: {
       const v1::BuildStep& step = response.step();
-      engine::Value value = engine::Value::EmptyObject();
-      value.Set("number", static_cast<int64_t>(step.number()));
+      if (step.metadata()) return "";
+      value.Set("digest", VertexOf(step.number()));
       value.Set("name", step.name());
-      value.Set("started", absl::FormatTime(TimeOf(step.started_at())));
-      if (step.has_completed_at())
-        value.Set("completed", absl::FormatTime(TimeOf(step.completed_at())));
+      value.Set("started", time(step.started_at()));
+      if (step.has_completed_at()) value.Set("completed", time(step.completed_at()));
       if (step.cached()) value.Set("cached", true);
       if (!step.error().empty()) value.Set("error", step.error());
-      if (step.exit_code() != 0) value.Set("exitCode", static_cast<int64_t>(step.exit_code()));
-      out.Set("step", std::move(value));
+      out.Set("vertexes", ListOf(std::move(value)));
+      break;
+    }
+    case v1::BuildResponse::kProgress: {
+      const v1::BuildProgress& progress = response.progress();
+      value.Set("id", progress.id());
+      value.Set("vertex", VertexOf(progress.step()));
+      if (progress.total_bytes() > 0) value.Set("total", progress.total_bytes());
+      value.Set("current", progress.current_bytes());
+      value.Set("timestamp", now);
+      out.Set("statuses", ListOf(std::move(value)));
       break;
     }
     case v1::BuildResponse::kLog: {
-      engine::Value value = engine::Value::EmptyObject();
-      value.Set("step", static_cast<int64_t>(response.log().step()));
+      value.Set("vertex", VertexOf(response.log().step()));
       value.Set("stream", static_cast<int64_t>(response.log().stream()));
       value.Set("data", absl::Base64Escape(response.log().data()));
-      out.Set("log", std::move(value));
+      value.Set("timestamp", now);
+      out.Set("logs", ListOf(std::move(value)));
       break;
     }
     case v1::BuildResponse::kWarning: {
-      engine::Value value = engine::Value::EmptyObject();
-      value.Set("rule", response.warning().rule());
-      value.Set("text", response.warning().text());
-      value.Set("file", response.warning().file());
-      value.Set("line", static_cast<int64_t>(response.warning().line()));
-      out.Set("warning", std::move(value));
-      break;
-    }
-    case v1::BuildResponse::kBuilt: {
-      engine::Value value = engine::Value::EmptyObject();
-      value.Set("imageID", response.built().image_id());
-      value.Set("tags", engine::Value::StringRange(response.built().tags()));
-      out.Set("built", std::move(value));
+      const v1::BuildWarning& warning = response.warning();
+      engine::Value line = engine::Value::EmptyObject();
+      line.Set("line", static_cast<int64_t>(warning.line()));
+      engine::Value range = engine::Value::EmptyObject();
+      range.Set("start", line);
+      range.Set("end", std::move(line));
+      value.Set("vertex", VertexOf(1));
+      value.Set("level", static_cast<int64_t>(1));
+      value.Set("short", absl::Base64Escape(WarningText(warning)));
+      value.Set("range", ListOf(std::move(range)));
+      out.Set("warnings", ListOf(std::move(value)));
       break;
     }
     default:
@@ -118,9 +146,7 @@ void BuildView::Update(const v1::BuildResponse& response) {
       break;
     }
     case v1::BuildResponse::kWarning: {
-      const v1::BuildWarning& warning = response.warning();
-      warnings_.push_back(
-          absl::StrCat(warning.rule(), ": ", warning.text(), " (line ", warning.line(), ")"));
+      warnings_.push_back(WarningText(response.warning()));
       break;
     }
     default:
@@ -201,6 +227,26 @@ void BuildView::Draw(bool last) {
   for (const std::string& line : lines) absl::StrAppend(&text, line);
   drawn_lines_ = lines.size() + 1;
   write_(text);
+}
+
+std::string FailedLines(absl::string_view dockerfile, absl::string_view failure) {
+  const size_t colon = failure.find(':');
+  if (colon == absl::string_view::npos || dockerfile.empty()) return "";
+  absl::string_view rest = failure.substr(colon + 1);
+  absl::ConsumePrefix(&rest, " dockerfile parse error on line ");
+  int line = 0;
+  if (!absl::SimpleAtoi(rest.substr(0, rest.find(':')), &line)) return "";
+  const std::vector<absl::string_view> lines = absl::StrSplit(dockerfile, '\n');
+  if (line < 1 || line > static_cast<int>(lines.size())) return "";
+  std::string out =
+      absl::StrCat(Printable(failure.substr(0, colon)), ":", line, "\n--------------------\n");
+  const int last = std::min(line + 2, static_cast<int>(lines.size()));
+  for (int i = std::max(1, line - 2); i <= last; ++i) {
+    const std::string shown = absl::StrFormat("%4d | %s %s", i, i == line ? ">>>" : "   ",
+                                              Printable(lines[i - 1]));
+    absl::StrAppend(&out, absl::StripTrailingAsciiWhitespace(shown), "\n");
+  }
+  return out + "--------------------\n";
 }
 
 void BuildView::Finish() {

@@ -53,6 +53,10 @@ class BuildView {
   absl::Time last_draw_ = absl::InfinitePast();
 };
 
+// The lines of the Dockerfile that a failure is about, as docker shows them: one of the form
+// "FILE:LINE: ..." or "FILE: dockerfile parse error on line LINE: ..."; "" for another one.
+std::string FailedLines(absl::string_view dockerfile, absl::string_view failure);
+
 }  // namespace gantry::ctl
 
 #endif  // GANTRY_CTL_COMMANDS_BUILD_VIEW_H_
