@@ -153,6 +153,25 @@ TEST_F(BuildExchangeTest, CachesInARegistryAndInImages) {
       Ok(Build(kText, {"--cache-to", "type=registry,ignore-error=true,ref=127.0.0.1:1/none"})));
 }
 
+TEST_F(BuildExchangeTest, AnImageIsPushedByItsDigestAlone) {
+  auto started = DockerRegistry::Start(false, DockerRegistry::Auth::kNone);
+  if (!started.ok()) GTEST_SKIP() << started.status();
+  const std::string host = (*started)->host();
+  const std::string ids = bed_->scratch() + "/id";
+  File("Dockerfile", kRandom);
+  const auto push = [&](const std::string& name) {
+    return bed_->Ctl({"build", "--progress", "plain", "--iidfile", ids, "-o",
+                      absl::StrCat("type=image,push=true,push-by-digest=true,name=", name),
+                      context_});
+  };
+  ASSERT_TRUE(Ok(push(host + "/app")));
+  const std::string digest = ReadFile(ids, 100).value();
+  EXPECT_TRUE(Ok(bed_->Ctl({"pull", absl::StrCat(host, "/app@", digest)})));
+  EXPECT_FALSE(bed_->Ctl({"pull", host + "/app:latest"}).ok());
+  EXPECT_THAT(push(host + "/app:tag").err,
+              testing::HasSubstr("can't push tagged ref by digest"));
+}
+
 TEST_F(BuildExchangeTest, ACacheWithOtherBytesIsNotTaken) {
   const std::string cache = bed_->scratch() + "/cache";
   constexpr char kText[] = "FROM busybox:test\nRUN echo good > /word\n";

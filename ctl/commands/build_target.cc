@@ -51,6 +51,9 @@ absl::Status BuildTarget::Parse(const std::string& text, v1::BuildOutput& output
     output.set_push(push);
     GANTRY_ASSIGN_OR_RETURN(const bool store, TakeSwitch(flag, fields, "store", true));
     output.set_no_store(!store);
+    GANTRY_ASSIGN_OR_RETURN(const bool by_digest,
+                            TakeSwitch(flag, fields, "push-by-digest", false));
+    output.set_push_by_digest(by_digest);
   } else if (type == "docker") {
     // Without a place it is the image store, which is where docker would load it to.
     if (named) {
@@ -104,9 +107,9 @@ absl::Status BuildTarget::Parse(const std::string& text, v1::BuildOutput& output
     }
   }
   return NoMore(flag, fields,
-                "type, dest, tar, name, push, store, compression, compression-level, "
-                "force-compression, oci-mediatypes, rewrite-timestamp, platform-split, "
-                "registry.insecure and annotation.KEY");
+                "type, dest, tar, name, push, push-by-digest, store, compression, "
+                "compression-level, force-compression, oci-mediatypes, rewrite-timestamp, "
+                "platform-split, registry.insecure and annotation.KEY");
 }
 
 absl::Status BuildTarget::AddOutputs(const std::vector<std::string>& outputs, bool push,

@@ -273,11 +273,18 @@ absl::Status BuildOutput::Push(const v1::BuildOutput& output, const std::vector<
     v1::BuildStep step = parts_.log->Begin(absl::StrCat("pushing ", name));
     GANTRY_ASSIGN_OR_RETURN(const distribution::Reference reference,
                             distribution::Reference::Parse(name));
+    std::string place = name;
+    if (output.push_by_digest()) {
+      if (name.find(':', name.rfind('/') + 1) != std::string::npos)
+        return absl::InvalidArgumentError(
+            absl::StrCat("push ", name, ": can't push tagged ref by digest; name the repository"));
+      place = reference.WithDigest(target.digest).canonical();
+    }
     GANTRY_ASSIGN_OR_RETURN(const v1::RegistryAuth auth,
                             parts_.client->Credentials(reference.domain(), parts_.cancel));
     const absl::Status pushed = WhileTelling(*parts_.log, *parts_.cancel, [&] {
       return parts_.session->Push(
-          {name}, target, auth, output.insecure(), [&](const v1::Progress& progress) {
+          {place}, target, auth, output.insecure(), [&](const v1::Progress& progress) {
             parts_.log->Progress(step, progress.id(), progress.current_bytes(),
                                  progress.total_bytes());
           });
@@ -339,7 +346,10 @@ absl::StatusOr<v1::BuiltImage> BuildOutput::WriteOne(const v1::BuildOutput& outp
     result.set_provenance(Provenance(built_[0].facts).ToJson());
   switch (output.kind()) {
     case v1::BuildOutput::IMAGE:
-      if (!output.no_store()) GANTRY_RETURN_IF_ERROR(parts_.session->Name(names, target));
+      // A repository is no name for an image of this machine.
+      if (!output.no_store())
+        GANTRY_RETURN_IF_ERROR(parts_.session->Name(
+            output.push_by_digest() ? std::vector<std::string>() : names, target));
       if (output.push()) GANTRY_RETURN_IF_ERROR(Push(output, names, target));
       return result;
     case v1::BuildOutput::DOCKER:

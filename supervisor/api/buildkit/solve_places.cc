@@ -86,7 +86,7 @@ absl::Status ReadExporterKey(const std::string& type, const std::string& key,
     output.set_push(push);
   } else if (key == "push-by-digest") {
     GANTRY_ASSIGN_OR_RETURN(const bool asked, Flag(key, value));
-    if (asked) return absl::UnimplementedError("push-by-digest is not supported: name a tag");
+    output.set_push_by_digest(asked);
   } else if (key == "store") {
     GANTRY_ASSIGN_OR_RETURN(const bool store, Flag(key, value));
     output.set_no_store(!store);
