@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
-"""Builds Dockerfiles with Gantry and with Debian's dockerd, and compares what comes out.
+"""Builds Dockerfiles with Gantry, with Debian's dockerd and with buildkitd, and compares what comes out.
 
 Usage: build_conformance.py BIN [CASE...]        BIN has supervisor/gantryd, shim/gantry-shim and ctl/ctl
 
 Each case is built by `ctl build`, by `docker build` (classic) on Gantry's Docker door, and by the classic builder of a dockerd
-of its own. Compared are the configuration and the file tree: path, kind, mode, owner, link, size and content. Times, history
-and the number of layers differ by design. Everything runs in a mount and network namespace of its own; nothing is left behind.
-Needs root, docker.io and busybox-static. The last line is "N passed, N failed".
+of its own; where go_client.sh has built buildkitd and buildctl, also by these. Compared are the configuration and the file tree:
+path, kind, mode, owner, link, extended attributes, size and content; beside buildkitd the history texts, too. Times and the
+number of layers differ by design. Everything runs in a mount and network namespace of its own; nothing is left behind.
+Needs root, docker.io, busybox-static and runc. The last line is "N passed, N failed".
 """
+import glob
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -62,6 +65,15 @@ CASES = {
     "named-file": {"Dockerfile": "FROM base\nRUN exit 1\n", "other/File": "FROM base\nRUN echo right > /out\n",
                    "args": ["-f", "@/other/File"]},
     "scratch": {"Dockerfile": "FROM scratch\nENV A=1\nCOPY f /\n", "f": "f\n"},
+    "attributes": {"Dockerfile": "FROM base\nCOPY d /d\nCOPY d/tool /usr/bin/\n", "d/tool": "!cap:#!/bin/sh\n", "d/plain": "p"},
+    "copy-link": {"Dockerfile": "FROM base\nRUN mkdir /real && ln -s real /alias\nCOPY --link d/f /alias/f\nCOPY --link d /x/\n",
+                  "d/f": "f\n", "d/g": "!g\n", "only": "buildkit"},
+    "copy-parents": {"Dockerfile": "FROM base\nCOPY --parents d/./s/g d/s/h /x/\nCOPY --exclude=s d /y\n", "d/f": "f\n",
+                     "d/s/g": "g\n", "d/s/h": "h\n", "only": "buildkit"},
+    "heredocs": {"Dockerfile": "FROM base\nENV N=1\nCOPY <<A <<'B' /d/\n$N \"$N\" \\$N\nA\n$N\nB\nRUN <<E\necho $N > /one\n"
+                               "echo two > /two\nE\n", "only": "buildkit"},
+    "workdir-user": {"Dockerfile": "FROM base\nUSER 7\nWORKDIR /w/x\nRUN id -u > u\n", "only": "buildkit"},
+    "args-after-env": {"Dockerfile": "FROM base\nENV X=e\nARG X=a\nARG A=1 B=$A\nRUN echo \"$X $B\" > /out\n", "only": "buildkit"},
 }
 # Of a configuration, what both builders have to agree on.
 COMPARED = ["User", "ExposedPorts", "Env", "Cmd", "Entrypoint", "Volumes", "WorkingDir", "Labels", "StopSignal", "OnBuild",
@@ -110,10 +122,16 @@ def apply(layer, tree):
         content = ""
         if entry.isfile():
             content = hashlib.sha256(layer.extractfile(entry).read()).hexdigest()
+        attributes = tuple(sorted((key, value) for key, value in entry.pax_headers.items() if key.startswith("SCHILY.xattr.")))
         if not entry.isdir():
             for one in [p for p in tree if p.startswith(path + "/")]:
                 del tree[one]
-        tree[path] = (kind, oct(entry.mode & 0o7777), entry.uid, entry.gid, entry.linkname, content)
+        tree[path] = (kind, oct(entry.mode & 0o7777), entry.uid, entry.gid, entry.linkname, content, attributes)
+
+
+def histories(config):
+    """The texts of the instructions, without those of the base."""
+    return [entry.get("created_by", "") for entry in config.get("history", []) if entry.get("comment") == "buildkit.dockerfile.v0"]
 
 
 def normal(config):
@@ -167,6 +185,44 @@ class Place:
                    "dockerd.log")
         wait(self.docker_socket)
 
+    def buildkitd(self):
+        """False where there is none."""
+        cache = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")) + "/gantry"
+        found = sorted(glob.glob(cache + "/buildkitd-*/buildkitd")), sorted(glob.glob(cache + "/buildctl-*/buildctl"))
+        if not all(found):
+            return False
+        address = "unix://" + self.base + "/buildkit.sock"
+        self.start([found[0][-1], "--root", self.base + "/buildkit", "--addr", address, "--containerd-worker=false", "--oci-worker-binary",
+                    "runc", "--oci-worker-snapshotter", "overlayfs"], "buildkitd.log")
+        wait(self.base + "/buildkit.sock")
+        self.buildctl = [found[1][-1], "--addr", address]
+        # The bases, as OCI layouts.
+        self.layouts = []
+        for name in ("base", "trigger"):
+            layout = self.base + "/layout-" + name
+            os.makedirs(layout)
+            self.ctl("save", "-o", self.base + "/layout.tar", name)
+            run(["tar", "-C", layout, "-xf", self.base + "/layout.tar"])
+            with open(layout + "/index.json") as index:
+                digest = json.load(index)["manifests"][0]["digest"]
+            self.layouts += ["--oci-layout", name + "=" + layout, "--opt", "context:%s=oci-layout://%s@%s" % (name, name, digest)]
+        return True
+
+    def by_buildkitd(self, directory, case, archive):
+        argv = self.buildctl + ["build", "--progress", "plain", "--frontend", "dockerfile.v0", "--opt", "force-network-mode=none", "--local",
+                                "context=" + directory, *self.layouts]
+        file, args = "Dockerfile", list(case.get("args", []))
+        while args:
+            flag, value = args.pop(0), args.pop(0)
+            if flag == "--build-arg":
+                argv += ["--opt", "build-arg:" + value]
+            elif flag == "--target":
+                argv += ["--opt", "target=" + value]
+            elif flag == "-f":
+                file = value.lstrip("@/")
+        argv += ["--local", "dockerfile=" + os.path.join(directory, os.path.dirname(file)), "--opt", "filename=" + os.path.basename(file)]
+        run(argv + ["--output", "type=docker,name=made,dest=" + archive])
+
     def ctl(self, *args, **more):
         return run([self.bin + "/ctl/ctl", "--address", self.address, *args], **more)
 
@@ -186,7 +242,7 @@ def wait(socket):
 
 def write_context(directory, case):
     for path, text in case.items():
-        if path == "args":
+        if path in ("args", "only"):
             continue
         whole = os.path.join(directory, path)
         os.makedirs(os.path.dirname(whole), exist_ok=True)
@@ -199,22 +255,27 @@ def write_context(directory, case):
                     info.size = len(content)
                     info.mode = 0o640
                     info.uid, info.gid = 3, 4
-                    import io
                     archive.addfile(info, io.BytesIO(content))
         else:
+            capable = text.startswith("!cap:")
             with open(whole, "w") as out:
-                out.write(text.lstrip("!"))
+                out.write(text[5:] if capable else text.lstrip("!"))
             os.chmod(whole, 0o755 if text.startswith("!") else 0o644)
+            if capable:
+                # cap_net_bind_service, permitted and effective.
+                os.setxattr(whole, "security.capability", bytes([1, 0, 0, 2, 0, 4, 0, 0] + [0] * 12))
 
 
-def differences(expected, got):
+def differences(expected, got, builder="dockerd"):
     lines = []
     for key in COMPARED:
         if expected[0][key] != got[0][key]:
-            lines.append("  config %s: dockerd %r, gantry %r" % (key, expected[0][key], got[0][key]))
+            lines.append("  config %s: %s %r, gantry %r" % (key, builder, expected[0][key], got[0][key]))
     for path in sorted(set(expected[1]) | set(got[1])):
         if expected[1].get(path) != got[1].get(path):
-            lines.append("  %s: dockerd %r, gantry %r" % (path, expected[1].get(path), got[1].get(path)))
+            lines.append("  %s: %s %r, gantry %r" % (path, builder, expected[1].get(path), got[1].get(path)))
+    if builder == "buildkitd" and expected[2] != got[2]:
+        lines.append("  history: buildkitd %r, gantry %r" % (expected[2], got[2]))
     return lines
 
 
@@ -229,13 +290,18 @@ def build_all(place, name, case):
         save()
         config, tree = flatten(archive)
         os.unlink(archive)
-        return normal(config), tree
+        return normal(config), tree, histories(config)
 
-    place.docker(place.docker_socket, "build", "-t", "made", *args, directory)
-    expected = saved(lambda: place.docker(place.docker_socket, "save", "-o", archive, "made"))
     failures = []
     place.ctl("build", "--progress", "plain", "-t", "made", *args, directory)
-    failures += differences(expected, saved(lambda: place.ctl("save", "-o", archive, "made")))
+    made = saved(lambda: place.ctl("save", "-o", archive, "made"))
+    if place.has_buildkitd:
+        failures += differences(saved(lambda: place.by_buildkitd(directory, case, archive)), made, "buildkitd")
+    if case.get("only") == "buildkit":
+        return failures
+    place.docker(place.docker_socket, "build", "-t", "made", *args, directory)
+    expected = saved(lambda: place.docker(place.docker_socket, "save", "-o", archive, "made"))
+    failures += differences(expected, made)
     socket = place.base + "/gantry-docker.sock"
     text = place.docker(socket, "build", "-t", "made2", *args, directory)
     if "Successfully built" not in text:
@@ -276,6 +342,9 @@ def main():
         for image in ("base", "trigger"):
             place.docker(place.docker_socket, "save", "-o", place.base + "/image.tar", image)
             place.ctl("load", "-i", place.base + "/image.tar")
+        place.has_buildkitd = place.buildkitd()
+        if not place.has_buildkitd:
+            print("left out: buildkitd (integration/go_client.sh buildkitd and buildctl build it)", flush=True)
         for name in wanted:
             try:
                 problems = build_all(place, name, CASES[name])
