@@ -466,6 +466,20 @@ TEST_F(BuildTest, ADockerfileIsDescribedWithoutABuild) {
   EXPECT_EQ(bed_->CtlOut({"images", "-q", "made"}), "");
 }
 
+TEST_F(BuildTest, ArgumentsForTheBuilderItself) {
+  constexpr char kText[] = "FROM busybox:test\nRUN hostname > /name\n";
+  ASSERT_TRUE(Ok(Build(kText, {"--build-arg", "SOURCE_DATE_EPOCH=1000000000", "--build-arg",
+                               "BUILDKIT_SANDBOX_HOSTNAME=here", "--build-arg",
+                               "BUILDKIT_INLINE_CACHE=1"})));
+  EXPECT_EQ(In({"cat", "/name"}), "here");
+  EXPECT_THAT(Config("{{.Created}}"), testing::StartsWith("2001-09-09T01:46:40"));
+  const std::string archive = bed_->scratch() + "/made.tar";
+  ASSERT_TRUE(Ok(bed_->Ctl({"save", "-o", archive, "made"})));
+  EXPECT_TRUE(Ok(RunProgram({"grep", "-qa", "moby.buildkit.cache.v0", archive})));
+  EXPECT_THAT(Build(kText, {"--build-arg", "SOURCE_DATE_EPOCH=today"}).err,
+              testing::HasSubstr("SOURCE_DATE_EPOCH: \"today\" is not a number"));
+}
+
 TEST_F(BuildTest, RawProgressIsDockers) {
   File("Dockerfile", "FROM busybox:test\nRUN echo out\nCMD x\n");
   const Outcome built = bed_->Ctl({"build", "--progress", "rawjson", "-t", "made", context_});

@@ -17,6 +17,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "glog/logging.h"
@@ -106,7 +107,34 @@ void SetTimes(const std::string& base_created, oci::ImageConfig& config) {
   config.created = time;
 }
 
-// SOURCE_DATE_EPOCH: of the request, or of the argument of that name.
+bool IsTrue(const std::string& text) {
+  bool value = false;
+  return absl::SimpleAtob(text, &value) && value;
+}
+
+// The request with what its build arguments ask of the builder itself, whoever the client is.
+absl::StatusOr<v1::BuildRequest::Open> WithArguments(v1::BuildRequest::Open request) {
+  for (const v1::BuildArgument& argument : request.arguments()) {
+    if (!argument.has_value() || argument.value().empty()) continue;
+    const std::string& value = argument.value();
+    if (argument.name() == "SOURCE_DATE_EPOCH") {
+      int64_t seconds = 0;
+      if (!absl::SimpleAtoi(value, &seconds))
+        return absl::InvalidArgumentError(
+            absl::StrCat("SOURCE_DATE_EPOCH: \"", value, "\" is not a number of seconds"));
+      request.set_source_date_epoch(seconds);
+    } else if (argument.name() == "BUILDKIT_CACHE_MOUNT_NS") {
+      request.set_namespace_of_caches(value);
+    } else if (argument.name() == "BUILDKIT_SANDBOX_HOSTNAME") {
+      request.set_hostname(value);
+    } else if (argument.name() == "BUILDKIT_INLINE_CACHE" && IsTrue(value) &&
+               !WantsInlineCache(request)) {
+      request.add_cache_to()->set_kind(v1::BuildCachePlace::INLINE);
+    }
+  }
+  return request;
+}
+
 std::optional<absl::Time> EpochOf(const v1::BuildRequest::Open& request) {
   if (request.has_source_date_epoch()) return absl::FromUnixSeconds(request.source_date_epoch());
   return std::nullopt;
@@ -191,8 +219,9 @@ absl::Status BuildExecutor::Build(const core::CallContext& call,
 }
 
 absl::Status BuildExecutor::Build(const core::CallContext& call,
-                                  const v1::BuildRequest::Open& request, BuildClient& client,
+                                  const v1::BuildRequest::Open& asked, BuildClient& client,
                                   const BuildEventFn& events) {
+  GANTRY_ASSIGN_OR_RETURN(const v1::BuildRequest::Open request, WithArguments(asked));
   // Ends all stages, when the caller does or the first of them fails.
   CancelToken cancel(absl::InfiniteDuration(), call.cancel);
   core::CallContext context = call;

@@ -7,6 +7,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 
@@ -41,6 +42,17 @@ absl::StatusOr<std::unique_ptr<BuildContext>> TakeContext(const v1::BuildRequest
   return context;
 }
 
+// --build-arg BUILDKIT_CONTEXT_KEEP_GIT_DIR=1
+bool KeepsGitDir(const v1::BuildRequest::Open& request) {
+  bool keeps = false;
+  for (const v1::BuildArgument& argument : request.arguments()) {
+    if (argument.name() == "BUILDKIT_CONTEXT_KEEP_GIT_DIR" &&
+        !absl::SimpleAtob(argument.value(), &keeps))
+      keeps = false;
+  }
+  return keeps;
+}
+
 // A context that is neither files of the client nor nothing: a repository, or a URL that leads to
 // an archive of files or to a Dockerfile.
 struct RemoteContext {
@@ -48,13 +60,14 @@ struct RemoteContext {
   std::string dockerfile_text;  // "": it is among the files
 };
 
-absl::StatusOr<RemoteContext> FetchContext(const std::string& address,
+absl::StatusOr<RemoteContext> FetchContext(const std::string& address, bool keep_git_dir,
                                            const BuildContext::Places& places, RemoteFiles& remote,
                                            CancelToken* cancel,
                                            const RemoteFiles::ProgressFn& progress) {
   RemoteContext context;
   if (IsGitUrl(address)) {
-    GANTRY_ASSIGN_OR_RETURN(const GitSource source, ParseGitSource(address));
+    GANTRY_ASSIGN_OR_RETURN(GitSource source, ParseGitSource(address));
+    source.keep_git_dir = source.keep_git_dir || keep_git_dir;
     GANTRY_ASSIGN_OR_RETURN(const RemoteFiles::Tree tree, remote.Clone(source, cancel));
     GANTRY_ASSIGN_OR_RETURN(context.files, BuildContext::Of(tree.directory));
     return context;
@@ -79,6 +92,7 @@ absl::StatusOr<RemoteContext> FetchContext(const std::string& address,
 }
 
 absl::StatusOr<RemoteContext> TakeRemoteContext(const std::string& name, const std::string& address,
+                                                bool keep_git_dir,
                                                 const BuildContext::Places& places,
                                                 RemoteFiles& remote, CancelToken* cancel,
                                                 BuildLog& log) {
@@ -86,7 +100,7 @@ absl::StatusOr<RemoteContext> TakeRemoteContext(const std::string& name, const s
       name.empty() ? "[internal]" : absl::StrCat("[context ", name, "]"), " load ",
       IsGitUrl(address) ? "git source " : "remote build context ", WithoutPassword(address)));
   absl::StatusOr<RemoteContext> context = FetchContext(
-      address, places, remote, cancel,
+      address, keep_git_dir, places, remote, cancel,
       [&](int64_t received, int64_t total) { log.Progress(step, "downloading", received, total); });
   if (!context.ok()) {
     log.Fail(step, context.status());
@@ -125,8 +139,8 @@ absl::Status TakeNamedContext(const InputParts& parts, int index, BuildInputs& i
   places.directory = absl::StrCat(parts.directory, "/context-", index + 1);
   if (!source.empty()) {
     GANTRY_ASSIGN_OR_RETURN(RemoteContext context,
-                            TakeRemoteContext(one.name(), one.source(), places, *parts.remote,
-                                              parts.cancel, *parts.log));
+                            TakeRemoteContext(one.name(), one.source(), KeepsGitDir(*parts.request),
+                                              places, *parts.remote, parts.cancel, *parts.log));
     if (!context.dockerfile_text.empty())
       return absl::InvalidArgumentError(
           absl::StrCat("context ", one.name(), ": ", one.source(), " is no archive"));
@@ -175,7 +189,8 @@ absl::StatusOr<BuildInputs> TakeInputs(const InputParts& parts) {
   BuildInputs inputs;
   if (!parts.request->remote_context().empty()) {
     GANTRY_ASSIGN_OR_RETURN(RemoteContext fetched,
-                            TakeRemoteContext("", parts.request->remote_context(), parts.places,
+                            TakeRemoteContext("", parts.request->remote_context(),
+                                              KeepsGitDir(*parts.request), parts.places,
                                               *parts.remote, parts.cancel, *parts.log));
     inputs.context = std::move(fetched.files);
     inputs.dockerfile_text = std::move(fetched.dockerfile_text);
