@@ -379,6 +379,24 @@ class Planner {
                        if (old_a != old_b) return old_b;
                        return a->number < b->number;
                      });
+    // Of two with one number a command that was killed has left the outdated one: its successor is
+    // there already, and both want the same name.
+    const auto superseded = [&](const ObservedContainer* one) {
+      return !Outdated(service, name, *one).empty() &&
+             std::any_of(there.begin(), there.end(), [&](const ObservedContainer* other) {
+               return other != one && other->number == one->number &&
+                      Outdated(service, name, *other).empty();
+             });
+    };
+    std::vector<const ObservedContainer*> left;
+    for (const ObservedContainer* container : there) {
+      if (!HasTwin(there, container->number) || !superseded(container)) {
+        left.push_back(container);
+      } else {
+        removed_[name].push_back(Remove(*container, "its successor is there"));
+      }
+    }
+    there = std::move(left);
     while (there.size() > static_cast<size_t>(std::max(0, wanted))) {
       removed_[name].push_back(Remove(*there.back(), absl::StrCat("scale is ", wanted)));
       there.pop_back();
@@ -397,6 +415,12 @@ class Planner {
       step.after = Needs(service, name);
       made_step_[name].push_back(Add(std::move(step)));
     }
+  }
+
+  static bool HasTwin(const std::vector<const ObservedContainer*>& there, int number) {
+    return std::count_if(there.begin(), there.end(), [number](const ObservedContainer* one) {
+             return one->number == number;
+           }) > 1;
   }
 
   // "0123456789ab_demo-web-1": the successor's name while both are there.

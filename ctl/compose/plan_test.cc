@@ -381,10 +381,27 @@ TEST_F(PlanTest, ANameLeftByAKilledUpIsPutRight) {
   old.hash = "other";
   observed_.containers[0].name = "0123456789ab_demo-web-1";
   observed_.containers.push_back(old);
-  EXPECT_THAT(Lines(project), ElementsAre("remove container demo-web-1 (scale is 1)",
+  EXPECT_THAT(Lines(project), ElementsAre("remove container demo-web-1 (its successor is there)",
                                           "rename container demo-web-1 (it is "
                                           "0123456789ab_demo-web-1)",
                                           "keep container demo-web-1 (up to date)"));
+}
+
+// The first of two was being made anew when the command was killed.
+TEST_F(PlanTest, AnOutdatedContainerGoesWhereItsSuccessorIs) {
+  const Project project = Load("services: {web: {image: w, scale: 2}}");
+  Settle(project);
+  ObservedContainer fresh = observed_.containers[0];
+  fresh.id = "fresh";
+  fresh.name = "0123456789ab_demo-web-1";
+  for (ObservedContainer& old : observed_.containers) old.hash = "old";
+  observed_.containers.push_back(fresh);
+  EXPECT_THAT(Lines(project),
+              ElementsAre("remove container demo-web-1 (its successor is there)",
+                          "rename container demo-web-1 (it is 0123456789ab_demo-web-1)",
+                          "keep container demo-web-1 (up to date)",
+                          "recreate container demo-web-2 (configuration changed)",
+                          "start container demo-web-2"));
 }
 
 TEST_F(PlanTest, OneServiceSpelledInTwoWaysIsTheSame) {
