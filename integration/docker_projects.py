@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""./dev test docker: ten projects as people have them, driven by docker compose v2 and by docker-compose 1.29 through Gantry's Docker door.
+"""./dev test docker: ten projects as people have them, driven by docker compose v2 and by docker-compose 1.29 through Gantry's Docker door, by
+ctl compose, and by two of them in turn.
 
 Each project (docker/projects.py) is brought up, looked at in its own way, listed, logged, executed in, run once, restarted, stopped, started,
 brought up a second time, which must change nothing, and taken down, which must leave nothing. One more must be refused: a service in a
-network that nobody declares. The last line is "N passed, N failed, N left out".
+network that nobody declares. Where two take turns, what one has made the other lists, leaves as it is, changes and takes down. The last line is "N passed, N failed, N left out".
 
 The daemon runs in a network and a mount namespace of its own, with root, state and sockets below a temporary directory.
 
 Environment: GANTRY_BIN (built programs, default out/bin), GANTRY_COMPOSE (the program of go_client.sh docker-compose), PROJECTS_ONLY (a
-comma-separated list of projects), PROJECTS_TOOLS (v2 or v1; default both), PROJECTS_LOG (a file for the daemon's log).
+comma-separated list of projects), PROJECTS_TOOLS (of v2, v1, ctl, v2+ctl and ctl+v2; default all), PROJECTS_LOG (a file for the daemon's log).
 """
 import json
 import os
@@ -107,13 +108,7 @@ def life(p, check):
     check(p)
     before = p.state()
     p.compose("up", "-d")
-    # What has run to its end is run again, and ends.
-    ended = {name for name, _, status, _ in before[0] if status != "running"}
-    p.until(lambda: p.state()[0] == before[0] or ended and all(one in before[0] or one[0] in ended for one in p.state()[0]), "the second up changed containers")
-    after = p.state()
-    p.same([one for one in after[0] if one[0] not in ended], [one for one in before[0] if one[0] not in ended])
-    p.same([one[:2] for one in after[0]], [one[:2] for one in before[0]])
-    p.same(after[1:], before[1:])
+    settled(p, before)
     running = len(p.ids())
     p.same(len(p.compose("ps", "-q").stdout.split()) >= running, True)
     p.holds(p.compose("logs").stdout, "no logs")
@@ -147,6 +142,51 @@ def one_project(tool, env, work, name):
     shutil.rmtree(directory)
 
 
+def settled(p, before):
+    """An `up` has changed nothing, but that what had run to its end has run again."""
+    ended = {name for name, _, status, _ in before[0] if status != "running"}
+    p.until(lambda: [one for one in p.state()[0] if one[0] not in ended] == [one for one in before[0] if one[0] not in ended], "an up has changed containers")
+    after = p.state()
+    p.same([one[:2] for one in after[0]], [one[:2] for one in before[0]])
+    p.same(after[1:], before[1:])
+
+
+def both(first, second, env, work, name):
+    """What `first` has made `second` lists, leaves as it is, changes and takes down."""
+    check, files = PROJECTS[name]
+    directory = os.path.join(work, name)
+    os.makedirs(directory)
+    for file, text in files.items():
+        open(os.path.join(directory, file), "w").write(text)
+    p, q = Run(first, env, name, directory), Run(second, env, name, directory)
+    others = (p.docker("network", "ls", "-q"), p.docker("volume", "ls", "-q"))
+    try:
+        p.compose("up", "-d")
+        check(p)
+        before = p.state()
+        p.same(sorted(q.compose("ps", "-a", "--format", "{{.Name}}").stdout.split()), sorted(p.compose("ps", "-a", "--format", "{{.Name}}").stdout.split()))
+        q.compose("up", "-d")
+        settled(p, before)
+        # A change by the other, which the first then leaves as it is.
+        service = sorted(p.compose("ps", "--services").stdout.split())[0]
+        more = os.path.join(directory, "more.yaml")
+        open(more, "w").write("services: {%s: {labels: {changed: 'yes'}}}\n" % service)
+        changed = ["-f", "docker-compose.yml", "-f", more]
+        q.compose(*changed, "up", "-d", "-t", "3")
+        p.same(p.inspect(service)["Config"]["Labels"].get("changed"), "yes")
+        before = p.state()
+        p.compose(*changed, "up", "-d", "-t", "3")
+        settled(p, before)
+    finally:
+        q.compose("down", "-v", "-t", "3", "--rmi", "local", code=None)
+        left = p.ids(every=True)
+        if left:
+            p.docker("rm", "-f", *left)
+    p.same(left, [])
+    p.same((p.docker("network", "ls", "-q"), p.docker("volume", "ls", "-q")), others)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
 def undeclared(tool, env, work):
     directory = os.path.join(work, "undeclared")
     os.makedirs(directory)
@@ -177,10 +217,12 @@ def tools():
 
 def main():
     enter_namespaces()
-    wanted = os.environ.get("PROJECTS_TOOLS", "v2,v1").split(",")
-    found = {name: argv for name, argv in tools().items() if name in wanted} if "v1" in wanted else {"v2": [os.environ["GANTRY_COMPOSE"]]}
+    wanted = os.environ.get("PROJECTS_TOOLS", "v2,v1,ctl,v2+ctl,ctl+v2").split(",")
+    found = tools() if "v1" in wanted else {"v2": [os.environ["GANTRY_COMPOSE"]]}
+    found["ctl"] = []
+    wanted, missing = [one for one in wanted if set(one.split("+")) <= set(found)], [one for one in wanted if not set(one.split("+")) <= set(found)]
     work = tempfile.mkdtemp(prefix="gantry-projects.", dir="/tmp")
-    passed, failed, left = 0, 0, len(wanted) - len(found)
+    passed, failed, left = 0, 0, len(missing)
     daemon = None
     try:
         with open("/proc/sys/net/ipv4/ip_forward", "w") as forward:
@@ -202,12 +244,16 @@ def main():
                 open(os.path.join(context, file), "w").write(text)
             subprocess.run(ctl + ["build", "-q", "-t", name, context], check=True, stdout=subprocess.DEVNULL)
             shutil.rmtree(context)
-        for tool, argv in found.items():
+        found["ctl"] = ctl + ["compose"]
+        for tool in wanted:
+            argv = [found[one] for one in tool.split("+")]
             env = dict(os.environ, DOCKER_HOST="unix://" + sock, DOCKER_CONFIG=work + "/config", SOCK=sock, COMPOSE_BAKE="false")
             directory = os.path.join(work, tool)
             os.makedirs(directory)
-            checks = [(name, lambda name=name: one_project(argv, env, directory, name)) for name in PROJECTS]
-            checks.append(("undeclared", lambda: undeclared(argv, env, directory)))
+            work_on = one_project if len(argv) == 1 else both
+            checks = [(name, lambda name=name: work_on(*argv, env, directory, name)) for name in PROJECTS]
+            if len(argv) == 1:
+                checks.append(("undeclared", lambda: undeclared(argv[0], env, directory)))
             for name, check in checks:
                 if ONLY and name not in ONLY:
                     continue
