@@ -1300,6 +1300,8 @@ services:
 networks: {n: {name: real}, unused: }
 volumes: {vol: , other: {external: true}}
 """
+CASES["variables_as_json"] = one("services: {web: {image: 'x:${TAG:-1}', hostname: '${NAME:?must}', user: '${WHO+me}'}}",
+                                 config=("--variables", "--format", "json"))
 for flag in ("services", "volumes", "networks", "images", "profiles", "variables", "models", "environment", "quiet"):
     CASES["list_" + flag] = one(LISTS, env={"X": "set"}, config=("--" + flag,))
     CASES["list_" + flag + "_profile"] = one(LISTS, env={"X": "set"}, args=("--profile", "p"), config=("--" + flag,))

@@ -175,6 +175,18 @@ class ConfigAction final : public Action {
     GANTRY_ASSIGN_OR_RETURN(const compose::Project project, compose::LoadProject(options));
     std::map<std::string, compose::Variable> variables;
     compose::CollectVariables(project.model, variables);
+    if (format_ == "json") {
+      compose::Node all = compose::Node::Map();
+      for (const auto& [name, variable] : variables) {
+        compose::Node& one = all.Set(name, compose::Node::Map());
+        one.Set("Name", compose::Node::String(name));
+        one.Set("DefaultValue", compose::Node::String(variable.otherwise));
+        one.Set("PresenceValue", compose::Node::String(variable.alternate));
+        one.Set("Required", compose::Node::Bool(variable.required));
+      }
+      context.Out(absl::StrCat(compose::PrintJson(all, 4, {.escape_dollars = false}), "\n\n"));
+      return 0;
+    }
     const auto line = [](absl::string_view name, absl::string_view required,
                          absl::string_view otherwise, absl::string_view alternate) {
       return absl::StrFormat("%-19s %-19s %-19s %s\n", name, required, otherwise, alternate);
