@@ -446,14 +446,19 @@ absl::StatusOr<LoadedContainer> PodService::Container(const CallContext& context
   return loaded;
 }
 
+absl::Status PodService::EachContainer(const CallContext& context,
+                                       absl::FunctionRef<void(LoadedContainer&)> visit) const {
+  return EachBriefly(*parts_.stores, context.ns, [visit](LoadedContainer& one) {
+    if (!one.record.sandbox().empty()) visit(one);
+  });
+}
+
 absl::StatusOr<std::vector<LoadedContainer>> PodService::Containers(const CallContext& context,
                                                                     absl::string_view pod) const {
   std::vector<LoadedContainer> found;
-  GANTRY_RETURN_IF_ERROR(
-      EachBriefly(*parts_.stores, context.ns, [&found, pod](LoadedContainer& one) {
-        const std::string& its = one.record.sandbox();
-        if (pod.empty() ? !its.empty() : its == pod) found.push_back(std::move(one));
-      }));
+  GANTRY_RETURN_IF_ERROR(EachContainer(context, [&found, pod](LoadedContainer& one) {
+    if (pod.empty() || one.record.sandbox() == pod) found.push_back(std::move(one));
+  }));
   return found;
 }
 

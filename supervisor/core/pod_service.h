@@ -29,6 +29,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -202,6 +203,10 @@ class PodService {
   // `container` is an id or a prefix of one; it has to be of a pod.
   absl::StatusOr<LoadedContainer> Container(const CallContext& context,
                                             const std::string& container) const;
+  // Visits all containers of pods, in order of id, without their specs. `visit` may take things out
+  // of what it is shown, which is used again for the next.
+  absl::Status EachContainer(const CallContext& context,
+                             absl::FunctionRef<void(LoadedContainer&)> visit) const;
   // All containers of pods, or those of one pod, without their specs.
   absl::StatusOr<std::vector<LoadedContainer>> Containers(const CallContext& context,
                                                           absl::string_view pod = "") const;

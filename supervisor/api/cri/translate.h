@@ -58,7 +58,8 @@ struct ContainerNow {
   std::optional<core::Process> task;
   wire::ContainerConfig config;
 };
-ContainerNow Now(core::LoadedContainer loaded, std::optional<core::Process> task);
+// Fills in the configuration, which the record has.
+void ReadConfig(ContainerNow& now);
 
 wire::ContainerState StateOf(const ContainerNow& container);
 wire::Container ToContainerItem(const ContainerNow& container);

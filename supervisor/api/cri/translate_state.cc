@@ -120,15 +120,12 @@ wire::PodSandboxStatus ToSandboxStatus(const core::Pod& pod) {
   return out;
 }
 
-ContainerNow Now(core::LoadedContainer loaded, std::optional<core::Process> task) {
-  ContainerNow now;
-  now.task = std::move(task);
-  const auto found = loaded.record.extensions().find(kExtension);
+void ReadConfig(ContainerNow& now) {
+  now.config.Clear();
+  const auto found = now.loaded.record.extensions().find(kExtension);
   // Our own bytes, as above.
-  if (found != loaded.record.extensions().end())
+  if (found != now.loaded.record.extensions().end())
     (void)now.config.ParseFromString(found->second.value());
-  now.loaded = std::move(loaded);
-  return now;
 }
 
 wire::ContainerState StateOf(const ContainerNow& container) {

@@ -162,7 +162,8 @@ TEST(TranslateTest, NamesAreShownInFull) {
 }
 
 ContainerNow Ended(uint32_t code, bool oom, const std::string& error) {
-  core::LoadedContainer loaded;
+  ContainerNow now;
+  core::LoadedContainer& loaded = now.loaded;
   loaded.record.set_id("c1");
   loaded.state.set_status(record::v1::ContainerState::STOPPED);
   loaded.state.set_exit_code(code);
@@ -170,7 +171,7 @@ ContainerNow Ended(uint32_t code, bool oom, const std::string& error) {
   loaded.state.set_error(error);
   loaded.state.mutable_started_at()->set_seconds(10);
   loaded.state.mutable_finished_at()->set_seconds(20);
-  return Now(std::move(loaded), std::nullopt);
+  return now;
 }
 
 TEST(TranslateTest, TheReasonOfAnEnd) {
@@ -185,12 +186,12 @@ TEST(TranslateTest, TheReasonOfAnEnd) {
 }
 
 TEST(TranslateTest, ARunningContainerHasNoEnd) {
-  core::LoadedContainer loaded;
-  loaded.state.set_status(record::v1::ContainerState::RUNNING);
-  core::Process task;
+  ContainerNow now;
+  now.loaded.state.set_status(record::v1::ContainerState::RUNNING);
+  core::Process& task = now.task.emplace();
   task.status = core::ProcessStatus::kRunning;
   task.started_at = absl::FromUnixSeconds(30);
-  const wire::ContainerStatus status = ToStatus(Now(std::move(loaded), task), nullptr);
+  const wire::ContainerStatus status = ToStatus(now, nullptr);
   EXPECT_EQ(status.state(), wire::CONTAINER_RUNNING);
   EXPECT_EQ(status.started_at(), 30000000000);
   EXPECT_EQ(status.finished_at(), 0);
