@@ -134,11 +134,11 @@ TEST(DockerfileLintTest, VariablesThatNothingSets) {
 }
 
 TEST(DockerfileLintTest, IgnoredFilesAreNotThereToCopy) {
-  EXPECT_EQ(Reported("FROM a AS b\nCOPY ./tmp/x y /\nADD tmp/z /\nCOPY --from=b tmp /\n", {},
-                     "tmp\n"),
-            (Words{"2 CopyIgnoredFile: Attempting to Copy file \"tmp/x\" that is excluded by "
+  EXPECT_EQ(Reported("FROM a AS b\nFROM a\nCOPY ./tmp/x y /\nADD tmp/z /\nCOPY --from=b tmp /\n",
+                     {}, "tmp\n"),
+            (Words{"3 CopyIgnoredFile: Attempting to Copy file \"tmp/x\" that is excluded by "
                    ".dockerignore",
-                   "3 CopyIgnoredFile: Attempting to Add file \"tmp/z\" that is excluded by "
+                   "4 CopyIgnoredFile: Attempting to Add file \"tmp/z\" that is excluded by "
                    ".dockerignore"}));
   EXPECT_EQ(Reported("FROM a\nCOPY tmp /\n", {}, "tmp\n!tmp/kept\n"), Words{});
 }
