@@ -88,6 +88,13 @@ TEST_F(BuildTest, AnImageOfAllInstructionsRuns) {
       "CMD [\"made.txt\"]\n");
   ASSERT_TRUE(Ok(built));
   EXPECT_TRUE(absl::StrContains(built.err, "hello")) << built.err;
+  // The steps are numbered without gaps, and the end says what was made.
+  for (const char* line :
+       {"#1 [internal] load build definition from Dockerfile\n",
+        "#2 [internal] load build context\n", "#3 [1/6] FROM busybox:test\n",
+        "#4 [2/6] WORKDIR /srv/app\n",
+        "#9 exporting to image\n#9 writing image sha256:", "#9 naming to made done\n#9 DONE"})
+    EXPECT_THAT(built.err, testing::HasSubstr(line));
   EXPECT_EQ(bed_->CtlOut({"run", "--rm", "made"}), "1 two words");
   EXPECT_EQ(In({"data/deep/b.txt"}), "b");
   EXPECT_EQ(In({"note"}), "note of 1");
@@ -130,6 +137,16 @@ TEST_F(BuildTest, StagesAreBuiltAsTheTargetNeedsThem) {
                                 "   4 | >>> RUN exit 9\n"))
       << failed.err;
   EXPECT_EQ(bed_->CtlOut({"ps", "-aq"}), "") << "a failed build left its container";
+}
+
+TEST_F(BuildTest, WhatAFailureEndsIsCancelledAndWhatWaitsHasNotBegun) {
+  const Outcome failed = Build(
+      "FROM busybox:test AS slow\nRUN sleep 100\nFROM busybox:test AS wrong\nRUN sleep 1; exit 3\n"
+      "FROM busybox:test\nCOPY --from=slow /etc /a\nCOPY --from=wrong /etc /b\n");
+  EXPECT_EQ(failed.code, 1);
+  EXPECT_THAT(failed.err, testing::ContainsRegex("#[0-9]+ CANCELED"));
+  EXPECT_THAT(failed.err, testing::Not(testing::HasSubstr("COPY --from=slow")));
+  EXPECT_THAT(failed.err, testing::HasSubstr("exit code: 3"));
 }
 
 TEST_F(BuildTest, ASecondBuildTakesEverythingFromTheCache) {

@@ -157,13 +157,10 @@ absl::Status BuildInput::FindDirectory(const std::string& path, const std::strin
   // One in the context is sent with it, so that messages name it as people do.
   const std::string top = RealPath(path) + "/";
   const std::string real = RealPath(dockerfile_path_);
-  if (absl::StartsWith(real, top)) {
-    dockerfile_ = real.substr(top.size());
-    open.set_dockerfile(dockerfile_);
-  } else {
-    open.set_dockerfile(dockerfile_path_);
-    open.set_dockerfile_text(dockerfile_text_);
-  }
+  if (absl::StartsWith(real, top)) dockerfile_ = real.substr(top.size());
+  open.set_dockerfile(dockerfile_.empty() ? dockerfile_path_ : dockerfile_);
+  // A mistake in it is found before files are sent.
+  open.set_dockerfile_text(dockerfile_text_);
   open.set_context_key(ContextKey());
   return absl::OkStatus();
 }

@@ -1,9 +1,11 @@
 #include "ctl/commands/build_view.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -104,6 +106,11 @@ std::string JsonOf(const v1::BuildResponse& response) {
   return out.ToJson();
 }
 
+// One that was ended because another one failed.
+bool IsCancelled(const v1::BuildStep& step) {
+  return absl::EndsWith(step.error(), "context canceled");
+}
+
 std::string OneLine(absl::string_view text) { return Printable(text.substr(0, text.find('\n'))); }
 
 }  // namespace
@@ -128,7 +135,17 @@ void BuildView::Update(const v1::BuildResponse& response) {
       const bool is_new = steps_.count(response.step().number()) == 0;
       Step& step = steps_[response.step().number()];
       const v1::BuildStep before = step.step;
+      if (is_new) {
+        EndExport();
+        step.number = static_cast<int>(steps_.size());
+      }
       step.step = response.step();
+      if (step.step.has_completed_at() && step.step.error().empty() &&
+          absl::StartsWith(step.step.name(), "exporting to image")) {
+        exports_ = step.step.number();
+        if (is_new && style_ == Style::kPlain) Plain(step, before, is_new);
+        break;
+      }
       if (style_ == Style::kPlain) Plain(step, before, is_new);
       break;
     }
@@ -149,19 +166,43 @@ void BuildView::Update(const v1::BuildResponse& response) {
       warnings_.push_back(WarningText(response.warning()));
       break;
     }
+    case v1::BuildResponse::kBuilt: {
+      if (exports_ == 0 || response.built().image_id().empty()) break;
+      made_.push_back(absl::StrCat("writing image ", response.built().image_id()));
+      for (const std::string& tag : response.built().tags())
+        made_.push_back(absl::StrCat("naming to ", tag));
+      break;
+    }
     default:
       break;
   }
   if (style_ == Style::kTerminal) Draw(false);
 }
 
+void BuildView::EndExport() {
+  if (exports_ == 0 || style_ != Style::kPlain) return;
+  Step& step = steps_[std::exchange(exports_, 0)];
+  for (const std::string& one : made_)
+    write_(absl::StrCat("#", step.number, " ", Printable(one), " done\n"));
+  made_.clear();
+  v1::BuildStep before = step.step;
+  before.clear_completed_at();
+  Plain(step, before, false);
+}
+
 void BuildView::Plain(Step& step, const v1::BuildStep& before, bool is_new) {
-  const std::string number = absl::StrCat("#", step.step.number(), " ");
+  const std::string number = absl::StrCat("#", step.number, " ");
   if (is_new) write_(absl::StrCat(number, Printable(step.step.name()), "\n"));
-  if (!step.step.has_completed_at() || before.has_completed_at()) return;
+  if (!step.step.has_completed_at() || before.has_completed_at() ||
+      exports_ == step.step.number())
+    return;
+  if (!step.progress.empty() && step.step.error().empty())
+    write_(absl::StrCat(number, Printable(step.progress), " done\n"));
   if (!step.partial.empty()) write_(absl::StrCat(number, Printable(step.partial), "\n"));
   step.partial.clear();
-  if (!step.step.error().empty()) {
+  if (IsCancelled(step.step)) {
+    write_(absl::StrCat(number, "CANCELED\n\n"));
+  } else if (!step.step.error().empty()) {
     write_(absl::StrCat(number, "ERROR: ", Printable(step.step.error()), "\n\n"));
   } else if (step.step.cached()) {
     write_(absl::StrCat(number, "CACHED\n\n"));
@@ -180,7 +221,7 @@ void BuildView::Output(Step& step, const v1::BuildLog& log) {
     if (!line.empty() && line.back() == '\r') line.pop_back();
     if (style_ == Style::kPlain) {
       const double seconds = absl::ToDoubleSeconds(absl::Now() - TimeOf(step.step.started_at()));
-      write_(absl::StrFormat("#%d %.3f %s\n", step.step.number(), std::max(0.0, seconds),
+      write_(absl::StrFormat("#%d %.3f %s\n", step.number, std::max(0.0, seconds),
                              Printable(line)));
     }
     step.lines.push_back(std::move(line));
@@ -206,10 +247,15 @@ void BuildView::Draw(bool last) {
   for (const auto& [number, step] : steps_) done += step.step.has_completed_at() ? 1 : 0;
   for (const auto& [number, step] : steps_) {
     const std::string mark = step.step.cached()           ? "CACHED "
+                             : IsCancelled(step.step)     ? "CANCELED "
                              : !step.step.error().empty() ? "ERROR "
                                                           : "";
     lines.push_back(
         Line(absl::StrCat(" => ", mark, OneLine(step.step.name())), SecondsOf(step.step)));
+    if (number == exports_) {
+      for (const std::string& one : made_)
+        lines.push_back(Line(absl::StrCat(" => => ", Printable(one)), ""));
+    }
     if (step.step.has_completed_at()) continue;
     if (!step.progress.empty()) lines.push_back(Line(absl::StrCat(" => => ", step.progress), ""));
     const size_t first = step.lines.size() > kShownLines ? step.lines.size() - kShownLines : 0;
@@ -250,11 +296,12 @@ std::string FailedLines(absl::string_view dockerfile, absl::string_view failure)
 }
 
 void BuildView::Finish() {
+  EndExport();
   if (style_ == Style::kTerminal) {
     Draw(true);
     // The output of what failed, which was only shown in part.
     for (const auto& [number, step] : steps_) {
-      if (step.step.error().empty() || step.lines.empty()) continue;
+      if (step.step.error().empty() || IsCancelled(step.step) || step.lines.empty()) continue;
       write_(absl::StrCat("------\n > ", Printable(step.step.name()), ":\n"));
       for (const std::string& line : step.lines) write_(absl::StrCat(Printable(line), "\n"));
       write_("------\n");
@@ -262,8 +309,8 @@ void BuildView::Finish() {
   }
   if (style_ == Style::kTerminal || style_ == Style::kPlain) {
     if (!warnings_.empty())
-      write_(absl::StrCat("\n ", warnings_.size(), warnings_.size() == 1 ? " warning" : " warnings",
-                          " found:\n"));
+      write_(absl::StrCat(style_ == Style::kTerminal ? "\n " : " ", warnings_.size(),
+                          warnings_.size() == 1 ? " warning" : " warnings", " found:\n"));
     for (const std::string& warning : warnings_)
       write_(absl::StrCat(" - ", Printable(warning), "\n"));
   }

@@ -32,12 +32,15 @@ class BuildView {
  private:
   struct Step {
     v1::BuildStep step;
+    int number = 0;  // as it is shown: without gaps for what is not
     std::string progress;
     std::deque<std::string> lines;  // the last ones of its output
     std::string partial;            // of a line that is not complete
     bool begun = false;             // kPlain: its name was printed
   };
   void Plain(Step& step, const v1::BuildStep& before, bool is_new);
+  // The end of a step that makes an image, which is shown with what was made.
+  void EndExport();
   void Output(Step& step, const v1::BuildLog& log);
   void Draw(bool last);
   std::string Line(const std::string& left, const std::string& right) const;
@@ -49,6 +52,8 @@ class BuildView {
   const absl::Time start_;
   std::map<int, Step> steps_;
   std::vector<std::string> warnings_;
+  int exports_ = 0;                 // the step whose end is held back, 0 for none
+  std::vector<std::string> made_;  // what it has made
   size_t drawn_lines_ = 0;
   absl::Time last_draw_ = absl::InfinitePast();
 };

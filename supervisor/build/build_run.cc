@@ -142,6 +142,25 @@ absl::StatusOr<const BuiltStage*> BuildRun::WaitFor(int index) {
   return &found->second;
 }
 
+absl::Status BuildRun::AwaitInputs(const LayerStep& layer) {
+  std::vector<Source> sources = {layer.from};
+  for (const RunMount& mount : layer.mounts) {
+    GANTRY_ASSIGN_OR_RETURN(sources.emplace_back(),
+                            ResolveFrom(*parts_.plan, layer.stage, mount.from));
+  }
+  for (const Source& source : sources) {
+    if (source.kind == Source::Kind::kStage) GANTRY_RETURN_IF_ERROR(WaitFor(source.stage).status());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status BuildRun::Told(const absl::Status& failed) {
+  absl::MutexLock lock(&mu_);
+  if (failure_.ok()) return failed;
+  // BuildKit's clients know it by the end of the text.
+  return absl::CancelledError(absl::StrCat(failed.message(), ": context canceled"));
+}
+
 absl::StatusOr<core::BuildBase> BuildRun::BaseOf(const Stage& stage, v1::BuildStep& step) {
   core::BuildBase base;
   if (stage.base.kind == Source::Kind::kScratch) {
@@ -222,14 +241,17 @@ absl::Status BuildRun::RunStage(int index) {
     from.set_image_id(base.root.chain_id());
     GANTRY_RETURN_IF_ERROR(parts_.log->End(from));
   } else {
-    from = parts_.log->Begin(absl::StrCat("[", prefix, "1] ", stage.from), stage.from,
+    // Without triggers of the base, which is not known yet.
+    const auto steps =
+        1 + std::count_if(stage.instructions.begin(), stage.instructions.end(), Counts);
+    from = parts_.log->Begin(absl::StrCat("[", prefix, "1/", steps, "] ", stage.from), stage.from,
                              positions_.at(index), instructions_);
     absl::StatusOr<core::BuildBase> found = BaseOf(stage, from);
     if (!found.ok()) {
       const absl::Status failed = absl::Status(
           found.status().code(), absl::StrCat(parts_.plan->file, ":", stage.line, ": ", stage.from,
                                               ": ", found.status().message()));
-      parts_.log->Fail(from, failed);
+      parts_.log->Fail(from, Told(failed));
       return failed;
     }
     base = *std::move(found);
@@ -265,6 +287,7 @@ absl::Status BuildRun::RunStage(int index) {
       GANTRY_RETURN_IF_ERROR(parts_.log->End(step));
       continue;
     }
+    GANTRY_RETURN_IF_ERROR(AwaitInputs(*layer));
     v1::BuildStep step =
         parts_.log->Begin(absl::StrCat("[", prefix, position, "/", total, "] ", layer->shown),
                           instruction.original, place, instructions_);
@@ -273,7 +296,7 @@ absl::Status BuildRun::RunStage(int index) {
       const absl::Status failed =
           absl::Status(done.code(), absl::StrCat(parts_.plan->file, ":", layer->line, ": ",
                                                  layer->shown, ": ", done.message()));
-      parts_.log->Fail(step, failed, step.exit_code());
+      parts_.log->Fail(step, Told(failed), step.exit_code());
       return failed;
     }
   }

@@ -96,6 +96,10 @@ class BuildRun {
   absl::Status RunStage(int index) ABSL_LOCKS_EXCLUDED(mu_);
   // Waits for a stage that another thread carries out. kCancelled when it failed.
   absl::StatusOr<const BuiltStage*> WaitFor(int index) ABSL_LOCKS_EXCLUDED(mu_);
+  // Waits for the stages that the step reads from, so that its time is its own.
+  absl::Status AwaitInputs(const LayerStep& layer) ABSL_LOCKS_EXCLUDED(mu_);
+  // As it is told of the step: one that another stage's failure has ended is cancelled.
+  absl::Status Told(const absl::Status& failed) ABSL_LOCKS_EXCLUDED(mu_);
   absl::StatusOr<core::BuildBase> BaseOf(const Stage& stage, v1::BuildStep& step);
   // The files that a COPY or a mount in the stage `reader` takes from: a stage's or image's, else
   // those of a context.
