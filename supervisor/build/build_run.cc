@@ -190,9 +190,12 @@ absl::StatusOr<core::BuildBase> BuildRun::BaseOf(const Stage& stage, v1::BuildSt
                                  parts_.request->pull() ? core::ImageBuild::Session::Pull::kAlways
                                                         : core::ImageBuild::Session::Pull::kMissing,
                                  auth, [&](const v1::Progress& progress) {
-                                   parts_.log->Progress(step, progress.id(),
-                                                        progress.current_bytes(),
-                                                        progress.total_bytes());
+                                   parts_.log->Progress(
+                                       step,
+                                       progress.id().empty()
+                                           ? absl::StrCat("resolve ", stage.base.image)
+                                           : progress.id(),
+                                       progress.current_bytes(), progress.total_bytes());
                                  }));
   Used({PurlOfImage(stage.base.image, base.config.platform, ""), base.id.str()});
   return base;

@@ -91,7 +91,9 @@ SolveProgress::Status SolveProgress::Add(const v1::BuildResponse& event, absl::T
       const auto found = steps_.find(progress.step());
       if (found == steps_.end()) break;
       control::VertexStatus& status = found->second.open[progress.id()];
-      status.set_id(progress.id());
+      // As BuildKit writes what is counted.
+      const bool counted = absl::StartsWith(progress.id(), "transferring");
+      status.set_id(absl::StrCat(progress.id(), counted ? ":" : ""));
       status.set_vertex(DigestOf(absl::StrCat(progress.step())));
       status.set_current(progress.current_bytes());
       status.set_total(progress.total_bytes());
@@ -107,6 +109,8 @@ SolveProgress::Status SolveProgress::Add(const v1::BuildResponse& event, absl::T
       warning.set_level(1);
       warning.set_short_(said.rule().empty() ? said.text()
                                              : absl::StrCat(said.rule(), ": ", said.text()));
+      if (said.line() > 0)
+        warning.set_short_(absl::StrCat(warning.short_(), " (line ", said.line(), ")"));
       if (said.line() > 0) {
         warning.mutable_info()->set_filename(said.file());
         warning.mutable_info()->set_data(text_);

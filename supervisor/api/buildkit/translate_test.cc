@@ -275,6 +275,7 @@ TEST(SolveProgressTest, StatusesEndWithTheirStep) {
   event.mutable_progress()->set_current_bytes(10);
   const SolveProgress::Status going = progress.Add(event, kNow);
   ASSERT_EQ(going.statuses_size(), 1);
+  EXPECT_EQ(going.statuses(0).id(), "transferring context:");
   EXPECT_EQ(going.statuses(0).current(), 10);
   EXPECT_FALSE(going.statuses(0).has_completed());
   const SolveProgress::Status over = progress.Add(StepEvent(1, "[internal] load", 102), kNow);
@@ -315,7 +316,7 @@ TEST(SolveProgressTest, AWarningNamesItsLine) {
   event.mutable_warning()->set_line(1);
   const SolveProgress::Status said = progress.Add(event, kNow);
   ASSERT_EQ(said.warnings_size(), 1);
-  EXPECT_EQ(said.warnings(0).short_(), "R: t");
+  EXPECT_EQ(said.warnings(0).short_(), "R: t (line 1)");
   EXPECT_EQ(said.warnings(0).info().data(), "FROM x\n");
   EXPECT_EQ(said.warnings(0).ranges(0).start().line(), 1);
 }

@@ -103,8 +103,11 @@ std::vector<std::string> ClassicBuild::Add(const v1::BuildResponse& event) {
       if (quiet_) return {Stream(absl::StrCat(built.image_id(), "\n"))};
       rest_.push_back(Document(aux));
       rest_.push_back(Stream(absl::StrCat("Successfully built ", Short(built.image_id()), "\n")));
-      for (const std::string& tag : built.tags())
-        rest_.push_back(Stream(absl::StrCat("Successfully tagged ", tag, "\n")));
+      for (const std::string& tag : built.tags()) {
+        const bool has_tag = tag.find(':', tag.rfind('/') + 1) != std::string::npos;
+        rest_.push_back(Stream(
+            absl::StrCat("Successfully tagged ", tag, has_tag ? "" : ":latest", "\n")));
+      }
       return Take();
     }
     default:

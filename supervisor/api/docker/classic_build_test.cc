@@ -58,10 +58,12 @@ TEST(ClassicBuildTest, TheEndOfABuild) {
   v1::BuildResponse built;
   built.mutable_built()->set_image_id("sha256:0123456789abcdef");
   built.mutable_built()->add_tags("a:b");
+  built.mutable_built()->add_tags("host:5000/c");
   EXPECT_EQ(ClassicBuild(false, false).Add(built),
             (Lines{"{\"aux\":{\"ID\":\"sha256:0123456789abcdef\"}}\r\n",
                    "{\"stream\":\"Successfully built 0123456789ab\\n\"}\r\n",
-                   "{\"stream\":\"Successfully tagged a:b\\n\"}\r\n"}));
+                   "{\"stream\":\"Successfully tagged a:b\\n\"}\r\n",
+                   "{\"stream\":\"Successfully tagged host:5000/c:latest\\n\"}\r\n"}));
   EXPECT_EQ(ClassicBuild(true, false).Add(built),
             (Lines{"{\"stream\":\"sha256:0123456789abcdef\\n\"}\r\n"}));
 }
