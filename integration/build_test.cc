@@ -302,7 +302,10 @@ TEST_F(BuildTest, CopiesFollowDockersRules) {
                "COPY --chown=7:8 --chmod=0640 one.txt /owned\n"
                "COPY --exclude=sub d /without\n"
                "COPY --parents d/sub/g /kept/\n"
-               "ADD d /added\n")));
+               "ADD d /added\n"
+               "USER 7\n"
+               "WORKDIR /owned-directory/below\n")));
+  EXPECT_EQ(In({"stat", "-c", "%u:%g", "/owned-directory", "."}), "7:7\n7:7");
   EXPECT_EQ(In({"cat", "/x/f", "/x/sub/g", "/l/link"}), "f\ng\n1");
   EXPECT_EQ(In({"ls", "/texts"}), "one.txt\ntwo.txt");
   EXPECT_EQ(In({"sh", "-c",

@@ -46,12 +46,11 @@ bool Counts(const Instruction& instruction) {
 }
 
 // `owner` of --chown or USER, by the passwd and group files of the tree at `root`.
-absl::StatusOr<std::pair<uint32_t, uint32_t>> OwnerOf(int root, const std::string& owner,
-                                                      bool alone_is_group) {
+absl::StatusOr<std::pair<uint32_t, uint32_t>> OwnerOf(int root, const std::string& owner) {
   std::string spec = owner;
   uint32_t number = 0;
   // A bare number is the group, too; a bare name brings its own.
-  if (alone_is_group && !absl::StrContains(spec, ':') && absl::SimpleAtoi(spec, &number))
+  if (!absl::StrContains(spec, ':') && absl::SimpleAtoi(spec, &number))
     spec = absl::StrCat(spec, ":", spec);
   const oci::UserDatabase database = oci::LoadUserDatabase(root);
   if (spec == "root") return std::make_pair(0u, 0u);
@@ -625,7 +624,7 @@ absl::StatusOr<core::BuildRoot> BuildRun::DoWorkdir(const core::BuildRoot& root,
       root, "workdir", {}, [&](const core::ImageBuild::Session::Trees& trees) -> absl::Status {
         FileCopyOptions options;
         if (!layer.user.empty()) {
-          GANTRY_ASSIGN_OR_RETURN(options.owner, OwnerOf(trees.target, layer.user, false));
+          GANTRY_ASSIGN_OR_RETURN(options.owner, OwnerOf(trees.target, layer.user));
         }
         FileCopy copy(trees.target, trees.target, std::move(options));
         return copy.MakeDirectory(layer.working_dir).status();
@@ -693,7 +692,7 @@ absl::StatusOr<core::BuildRoot> BuildRun::DoCopy(const core::BuildRoot& root,
         options.excludes = excludes;
         options.cancel = parts_.cancel;
         if (!layer.owner.empty()) {
-          GANTRY_ASSIGN_OR_RETURN(options.owner, OwnerOf(trees.target, layer.owner, true));
+          GANTRY_ASSIGN_OR_RETURN(options.owner, OwnerOf(trees.target, layer.owner));
         }
         const auto owner = options.owner;
         FileCopy copy(source_root, trees.target, options);

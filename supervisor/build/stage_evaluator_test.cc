@@ -143,7 +143,7 @@ TEST(StageEvaluatorTest, Heredocs) {
   EXPECT_EQ(out.steps[0].arguments, (Words{"/bin/sh", "-c", "/dev/pipes/E"}));
   EXPECT_EQ(out.steps[0].script, "#!/bin/cat\nhi\n");
   EXPECT_EQ(out.steps[1].arguments[2], "cat <<E >/f\n$PATH\nE");
-  EXPECT_EQ(out.steps[2].arguments[2], "a\nb");
+  EXPECT_EQ(out.steps[2].arguments[2], "a\nb\n");
 }
 
 TEST(StageEvaluatorTest, TriggersRunOnceInTheChild) {

@@ -47,7 +47,6 @@ absl::StatusOr<LayerStep> StageEvaluator::Run(const Instruction& instruction) {
             absl::StrCat("RUN: the name of the heredoc \"", first.name, "\" is no file name"));
     } else {
       command.text = first.body;
-      if (absl::EndsWith(command.text, "\n")) command.text.pop_back();
     }
     note = absl::StrCat(" (", first.body.substr(0, first.body.find('\n')), "...)");
   }
