@@ -37,6 +37,10 @@ Json LocationOf(int line) {
   return {{"ranges", Json::array({{{"start", place}, {"end", place}}})}};
 }
 
+// The Dockerfile, as an outline and a list of targets have it: its text alone.
+Json TextsOf(absl::string_view text) { return Json::array({absl::Base64Escape(text)}); }
+
+// The same in what a check says.
 Json SourcesOf(absl::string_view text, const Dockerfile& file) {
   return Json::array({{{"filename", file.file},
                        {"data", absl::Base64Escape(text)},
@@ -153,7 +157,7 @@ DockerfileReport Targets(absl::string_view text, const Dockerfile& file, const B
                     description});
   }
   DockerfileReport report;
-  report.json = Print({{"targets", std::move(targets)}, {"sources", SourcesOf(text, file)}});
+  report.json = Print({{"targets", std::move(targets)}, {"sources", TextsOf(text)}});
   report.text = Table(rows);
   return report;
 }
@@ -186,7 +190,7 @@ struct Needed {
 // What the target asks of whoever builds it.
 class Outline {
  public:
-  Outline(const Dockerfile& file, const BuildPlan& plan) : file_(file), plan_(plan) {
+  Outline(const Dockerfile& file, const BuildPlan& plan) : plan_(plan) {
     const std::vector<const Instruction*> froms = FromsOf(file);
     for (const int index : plan.order) {
       froms_.push_back(froms[index]);
@@ -242,7 +246,7 @@ class Outline {
       }
       append(rows);
     }
-    out["sources"] = SourcesOf(text, file_);
+    out["sources"] = TextsOf(text);
     return {Print(out), std::move(table), false};
   }
 
@@ -313,7 +317,6 @@ class Outline {
     }
   }
 
-  const Dockerfile& file_;
   const BuildPlan& plan_;
   std::vector<const Instruction*> froms_;  // of the stages that are needed; the target's is last
   std::vector<const Instruction*> stage_args_;

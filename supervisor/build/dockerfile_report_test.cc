@@ -67,6 +67,7 @@ TEST(DockerfileReportTest, OutlineIsWhatTheTargetAsksFor) {
   EXPECT_EQ(json["args"].size(), 2u);
   EXPECT_EQ(json["args"][1]["description"], "which one to build");
   EXPECT_EQ(json["secrets"][0]["required"], true);
+  EXPECT_TRUE(json["sources"][0].is_string());
 }
 
 TEST(DockerfileReportTest, TargetsAreTheStagesWithNames) {
@@ -76,7 +77,9 @@ TEST(DockerfileReportTest, TargetsAreTheStagesWithNames) {
             "other\n"
             "app (default)   what runs in the end\n");
   EXPECT_EQ(Report("targets", "FROM a\nFROM b\n")->text, "TARGET      DESCRIPTION\n(default)\n");
-  EXPECT_EQ(nlohmann::json::parse(Report("targets")->json)["targets"][2]["base"], "scratch");
+  const auto json = nlohmann::json::parse(Report("targets")->json);
+  EXPECT_EQ(json["targets"][2]["base"], "scratch");
+  EXPECT_TRUE(json["sources"][0].is_string());
 }
 
 TEST(DockerfileReportTest, OtherCallsAreRefused) {
