@@ -371,6 +371,7 @@ TEST_F(BuildTest, LinksInTheContextDoNotLeadOutOfIt) {
 TEST_F(BuildTest, MountsOfRun) {
   File("input", "input\n");
   File("token", "s3cret\n");
+  ASSERT_TRUE(WriteFile(bed_->scratch() + "/hidden", "un-written-word").ok());
   ASSERT_TRUE(Ok(Build(
       "FROM busybox:test AS other\n"
       "RUN echo other > /file\n"
@@ -384,6 +385,12 @@ TEST_F(BuildTest, MountsOfRun) {
       "RUN test ! -e /cache && test ! -e /src && test ! -e /of && test ! -e /run/secrets\n",
       {"--secret", "id=token,src=" + context_ + "/token"})));
   EXPECT_EQ(In({"cat", "/a", "/b", "/c", "/d"}), "input\nother\n1\n7");
+  // In a variable it reaches the command, and no disk.
+  ASSERT_TRUE(Ok(Build("FROM busybox:test\nUSER 7\n"
+                       "RUN --mount=type=secret,id=hidden,env=TOKEN test ${#TOKEN} = 15\n"
+                       "RUN test -z \"$TOKEN\" && test ! -e /dev/gantry-step\n",
+                       {"--secret", "id=hidden,src=" + bed_->scratch() + "/hidden"})));
+  EXPECT_EQ(RunProgram({"grep", "-rqa", "un-written-word", bed_->root()}).code, 1);
   const Outcome needs = Build("FROM busybox:test\nRUN --mount=type=secret,id=no,required true\n");
   EXPECT_TRUE(absl::StrContains(needs.err, "secret no: not found")) << needs.err;
 }

@@ -4,10 +4,14 @@
 //
 //   gantry-init [--] COMMAND [ARGUMENT...]
 //   gantry-init --pod     no command: holds the process namespace of a pod until SIGTERM
+//   gantry-init --environment FILE COMMAND [ARGUMENT...]
+//                         becomes the command, with the variables of the file: NAME=VALUE, each
+//                         with a NUL behind it. What they hold is in no record of the container.
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
@@ -26,6 +30,24 @@ int Fail(const char* what, const char* which) {
   const int error = errno;
   fprintf(stderr, "gantry-init: %s %s: %s\n", what, which, strerror(error));
   return error == ENOENT ? kNotFound : kNotExecutable;
+}
+
+constexpr size_t kMaxEnvironmentBytes = 1 << 20;
+
+// The variables of a file, which stay where they are read to.
+bool ReadEnvironment(const char* path) {
+  static char text[kMaxEnvironmentBytes + 1];
+  const int file = open(path, O_RDONLY | O_CLOEXEC);
+  if (file < 0) return false;
+  size_t have = 0;
+  ssize_t n = 0;
+  while (have < kMaxEnvironmentBytes &&
+         (n = read(file, text + have, kMaxEnvironmentBytes - have)) > 0)
+    have += static_cast<size_t>(n);
+  close(file);
+  if (n < 0) return false;
+  for (size_t at = 0; at < have; at += strlen(text + at) + 1) putenv(text + at);
+  return true;
 }
 
 // Until a signal that asks for its end.
@@ -49,6 +71,11 @@ int main(int argc, char** argv) {
   int first = 1;
   if (first < argc && strcmp(argv[first], "--") == 0) ++first;
   if (argc == 2 && strcmp(argv[1], "--pod") == 0) return HoldPod();
+  if (argc > 3 && strcmp(argv[1], "--environment") == 0) {
+    if (!ReadEnvironment(argv[2])) return Fail("cannot read", argv[2]);
+    execvp(argv[3], argv + 3);
+    return Fail("cannot execute", argv[3]);
+  }
   if (first >= argc) {
     fprintf(stderr, "gantry-init: no command given\n");
     return kNotFound;

@@ -363,7 +363,7 @@ void Daemon::MakeContainerUse(Parts& p) {
   p.builder = std::make_unique<build::BuildExecutor>(build::BuildExecutor::Parts{
       p.image_build.get(), p.build_cache.get(), p.config.root + "/builds",
       p.config.state + "/builds", p.config.root + "/build-caches", p.http.get(),
-      p.config.root + "/build-contexts"});
+      p.config.root + "/build-contexts", FindProgram("", "gantry-init", "shim")});
 }
 
 absl::Status Daemon::MakeSystemService(Parts& p) {

@@ -314,6 +314,7 @@ absl::Status BuildExecutor::Build(const core::CallContext& call,
     parts.log = &log;
     parts.cancel = &cancel;
     parts.caches = &caches_;
+    parts.init_path = parts_.init_path;
     parts.directory = directory;
     parts.state_directory = state;
     parts.platform = platforms[i];

@@ -51,6 +51,7 @@ class BuildExecutor {
     std::string cache_directory;     // <root>/build-caches/ holds cache mounts
     distribution::HttpClient* http;  // for ADD of URLs and remote contexts
     std::string context_directory;   // <root>/build-contexts/ holds contexts between builds
+    std::string init_path = {};      // gantry-init, which brings secret variables; "" for none
   };
   // Beside the state directory: sockets by which contexts come.
   std::string socket_directory() const { return parts_.state_directory + "-in"; }

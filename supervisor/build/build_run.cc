@@ -568,6 +568,7 @@ absl::StatusOr<core::BuildRoot> BuildRun::DoRun(const core::BuildRoot& root, con
   mount_parts.client = parts_.client;
   mount_parts.caches = parts_.caches;
   mount_parts.cancel = parts_.cancel;
+  mount_parts.init_path = parts_.init_path;
   mount_parts.scratch_directory = absl::StrCat(parts_.directory, "/step-", step.number());
   mount_parts.state_directory = absl::StrCat(parts_.state_directory, "/step-", step.number());
   mount_parts.files_of = [&](const std::string& from) -> absl::StatusOr<StepFiles> {

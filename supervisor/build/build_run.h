@@ -78,6 +78,7 @@ class BuildRun {
     BuildLog* log;
     CancelToken* cancel;  // ends all stages; the first failure cancels it
     CacheMounts* caches;
+    std::string init_path;        // as in BuildExecutor::Parts
     std::string directory;        // of this build alone
     std::string state_directory;  // the same, on a tmpfs
     std::string platform;         // of the target, "" for the host's

@@ -5,7 +5,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -19,6 +21,10 @@
 
 namespace gantry::build {
 namespace {
+
+// In the step's container.
+constexpr char kStarter[] = "/dev/gantry-step";
+constexpr char kVariables[] = "/dev/gantry-step-variables";
 
 v1::Mount& Bind(const std::string& source, const std::string& target, bool read_only,
                 v1::ContainerConfig& config) {
@@ -66,7 +72,7 @@ absl::Status StepMounts::AddTo(const LayerStep& step, v1::ContainerConfig& confi
     }
   }
   if (!step.script_name.empty()) GANTRY_RETURN_IF_ERROR(AddScript(step, config));
-  return absl::OkStatus();
+  return variables_.empty() ? absl::OkStatus() : AddVariables(config);
 }
 
 absl::StatusOr<std::string> StepMounts::PathOf(const std::string& from, const std::string& source) {
@@ -149,7 +155,12 @@ absl::Status StepMounts::AddSecret(const RunMount& mount, v1::ContainerConfig& c
   const absl::StatusOr<std::string> secret = parts_.client->Secret(mount.id, parts_.cancel);
   if (absl::IsNotFound(secret.status()) && !mount.required) return absl::OkStatus();
   GANTRY_RETURN_IF_ERROR(secret.status());
-  if (!mount.environment.empty()) config.add_env(absl::StrCat(mount.environment, "=", *secret));
+  if (!mount.environment.empty()) {
+    if (absl::StrContains(*secret, '\0'))
+      return absl::InvalidArgumentError(
+          absl::StrCat("secret ", mount.id, ": a variable cannot hold a NUL byte"));
+    absl::StrAppend(&variables_, mount.environment, "=", *secret, absl::string_view("\0", 1));
+  }
   if (mount.target.empty()) return absl::OkStatus();
   GANTRY_RETURN_IF_ERROR(MakeDirectories(parts_.state_directory, 0700));
   const std::string file = absl::StrCat(parts_.state_directory, "/secret-", ++copies_);
@@ -185,6 +196,26 @@ absl::Status StepMounts::AddAgent(const RunMount& mount, const LayerStep& step,
     if (absl::StartsWith(entry, "SSH_AUTH_SOCK=")) return absl::OkStatus();
   }
   if (agents_.size() == 1) config.add_env(absl::StrCat("SSH_AUTH_SOCK=", target));
+  return absl::OkStatus();
+}
+
+absl::Status StepMounts::AddVariables(v1::ContainerConfig& config) {
+  if (parts_.init_path.empty())
+    return absl::FailedPreconditionError(
+        "a secret in a variable needs the program gantry-init, which is not installed beside "
+        "gantryd");
+  GANTRY_RETURN_IF_ERROR(MakeDirectories(parts_.state_directory, 0700));
+  const std::string file = absl::StrCat(parts_.state_directory, "/variables");
+  // The step's user reads it, whoever that is, as it reads what it gets of it.
+  GANTRY_RETURN_IF_ERROR(WriteFile(file, variables_, 0444));
+  if (chmod(file.c_str(), 0444) != 0) return ErrnoToStatus(errno, file);
+  // Below /dev, where what is mounted on leaves nothing in the layer.
+  Bind(parts_.init_path, kStarter, true, config);
+  Bind(file, kVariables, true, config);
+  const std::vector<std::string> command(config.command().begin(), config.command().end());
+  config.clear_command();
+  for (const char* word : {kStarter, "--environment", kVariables}) config.add_command(word);
+  for (const std::string& word : command) config.add_command(word);
   return absl::OkStatus();
 }
 

@@ -45,6 +45,7 @@ class StepMounts {
     BuildClient* client;
     CacheMounts* caches;
     CancelToken* cancel;
+    std::string init_path;          // as in BuildExecutor::Parts
     std::string scratch_directory;  // of this step, for copies
     std::string state_directory;    // of this step, for secrets and scripts
     // The files of a mount's `from`.
@@ -65,6 +66,9 @@ class StepMounts {
   absl::Status AddSecret(const RunMount& mount, v1::ContainerConfig& config);
   absl::Status AddAgent(const RunMount& mount, const LayerStep& step, v1::ContainerConfig& config);
   absl::Status AddScript(const LayerStep& step, v1::ContainerConfig& config);
+  // Secret variables, by a file: the configuration is kept in the database while the step runs,
+  // and in its log for longer.
+  absl::Status AddVariables(v1::ContainerConfig& config);
   // A path on the host of `source` in the files that `from` names.
   absl::StatusOr<std::string> PathOf(const std::string& from, const std::string& source);
   absl::StatusOr<std::string> CopyOf(const std::string& path, const std::string& to);
@@ -73,6 +77,7 @@ class StepMounts {
   std::vector<std::unique_ptr<core::ImageBuild::Session::View>> views_;
   std::vector<CacheMounts::Lease> caches_;
   std::vector<std::unique_ptr<AgentRelay>> agents_;
+  std::string variables_;  // secret ones: NAME=VALUE, each with a NUL behind it
   int copies_ = 0;
 };
 
