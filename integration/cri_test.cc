@@ -175,6 +175,47 @@ TEST_F(CriTest, AContainerThatCannotBeStartedHasEnded) {
   EXPECT_NE(status.message(), "");
 }
 
+TEST_F(CriTest, WhatStatusSaysOfFeaturesIsSo) {
+  wire::StatusResponse said;
+  ASSERT_TRUE(Call(&wire::RuntimeService::Stub::Status, wire::StatusRequest(), &said).ok());
+  EXPECT_TRUE(said.features().supplemental_groups_policy());
+  if (!said.features().user_namespaces_host_network())
+    GTEST_SKIP() << "the default runtime has no user namespaces here";
+
+  wire::PodSandboxConfig config = PodConfig("apart");
+  wire::NamespaceOption& namespaces =
+      *config.mutable_linux()->mutable_security_context()->mutable_namespace_options();
+  namespaces.mutable_userns_options()->set_mode(wire::POD);
+  for (wire::IDMapping* range : {namespaces.mutable_userns_options()->add_uids(),
+                                 namespaces.mutable_userns_options()->add_gids()}) {
+    range->set_host_id(300000);
+    range->set_length(65536);
+  }
+  std::string pod;
+  grpc::Status status = Run(config, &pod);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  wire::CreateContainerRequest request;
+  request.set_pod_sandbox_id(pod);
+  request.mutable_config()->mutable_metadata()->set_name("main");
+  request.mutable_config()->mutable_image()->set_image(kCriImage);
+  for (const char* word : {"sleep", "98770"}) request.mutable_config()->add_command(word);
+  *request.mutable_config()->mutable_linux()->mutable_security_context()
+       ->mutable_namespace_options() = namespaces;
+  wire::CreateContainerResponse created;
+  status = Call(&wire::RuntimeService::Stub::CreateContainer, request, &created);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  status = Start(created.container_id());
+  ASSERT_TRUE(status.ok()) << status.error_message();
+
+  wire::ExecSyncResponse answer;
+  ASSERT_TRUE(Exec(created.container_id(), {"readlink", "/proc/self/ns/net"}, 10, &answer).ok());
+  char own[64] = {};
+  ASSERT_GT(readlink("/proc/self/ns/net", own, sizeof own - 1), 0);
+  EXPECT_EQ(answer.stdout(), absl::StrCat(own, "\n"));
+  ASSERT_TRUE(Exec(created.container_id(), {"cat", "/proc/self/uid_map"}, 10, &answer).ok());
+  EXPECT_THAT(answer.stdout(), HasSubstr("300000"));
+}
+
 TEST_F(CriTest, APodWithoutANetworkLeavesNothing) {
   wire::PodSandboxConfig config = PodConfig("lonely");
   config.mutable_linux()->mutable_security_context()->mutable_namespace_options()->set_network(

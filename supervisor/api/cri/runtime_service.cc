@@ -586,6 +586,10 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
       handler.mutable_features()->set_user_namespaces(one.user_namespaces);
     }
     response.mutable_features()->set_supplemental_groups_policy(true);
+    // Nothing more is needed for it than for a user namespace. mount_options are left out: crun 1.8
+    // drops them where there is a user namespace, and says nothing.
+    response.mutable_features()->set_user_namespaces_host_network(
+        runtimes.ok() && runtimes->front().user_namespaces);
     if (!verbose) return;
     const nlohmann::json config = {
         {"rootDir", parts_.root_directory},
