@@ -26,6 +26,8 @@ if [ "${1:-}" = --parallel ]; then
 fi
 
 work=$(mktemp -d /tmp/gantry-cri.XXXXXX)
+# The root of a pod's user namespace is nobody here, and has to reach its files as in /run/gantry.
+chmod 0711 "$work"
 daemon="" registry=""
 cleanup() {
   local status=$?
