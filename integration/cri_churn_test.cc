@@ -27,7 +27,7 @@ namespace {
 using testing::IsEmpty;
 
 // Notes addresses as a plugin of the ipam kind does. "VERB" in the file `fault` makes that verb
-// fail, "slow-VERB" makes it take its time.
+// fail, "slow-VERB" makes it take its time, "hang-VERB" makes it wait for ever.
 constexpr char kPlugin[] = R"(#!/bin/sh
 here=$(dirname "$0")/..
 fault=$(cat "$here/fault" 2>/dev/null)
@@ -36,6 +36,7 @@ refuse() { echo '{"cniVersion":"1.0.0","code":100,"msg":"told to fail at '$CNI_C
 [ "$CNI_COMMAND" = VERSION ] && { echo '{"cniVersion":"1.0.0","supportedVersions":["1.0.0"]}'; exit 0; }
 [ "$CNI_COMMAND" = ADD ] && : > "$here/addresses/$CNI_CONTAINERID"
 [ "$fault" = "slow-$CNI_COMMAND" ] && sleep 1
+[ "$fault" = "hang-$CNI_COMMAND" ] && exec sleep 98772
 [ "$fault" = "$CNI_COMMAND" ] && refuse
 [ "$CNI_COMMAND" = DEL ] && rm -f "$here/addresses/$CNI_CONTAINERID"
 [ "$CNI_COMMAND" = ADD ] && answer
@@ -211,6 +212,52 @@ TEST_F(CriChurnTest, APluginThatFailsAtItsDelDoesNotKeepAPod) {
   SetFault("");
   ASSERT_TRUE(bed_->StartDaemon());
   EXPECT_TRUE(Eventually([&] { return ListDirectory(place_.Join("addresses")).value().empty(); }));
+}
+
+TEST_F(CriChurnTest, APluginThatHangsHoldsItsOwnPodUpOnlyAndLeavesNoAddress) {
+  const auto config = [this](const std::string& name) {
+    wire::PodSandboxConfig made = PodConfig(name);
+    made.mutable_linux()->mutable_security_context()->mutable_namespace_options()->set_network(
+        wire::POD);
+    return made;
+  };
+  const auto addresses = [this] { return ListDirectory(place_.Join("addresses")).value().size(); };
+  SetFault("hang-ADD");
+  std::thread first([&] {
+    wire::RunPodSandboxRequest request;
+    *request.mutable_config() = config("hangs");
+    wire::RunPodSandboxResponse response;
+    grpc::ClientContext patient;
+    EXPECT_FALSE(runtime_->RunPodSandbox(&patient, request, &response).ok());
+  });
+  EXPECT_TRUE(Eventually([&] { return addresses() == 1; }));
+  SetFault("");
+  std::string other;
+  const grpc::Status status = Run(config("other"), &other);
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(Pods().size(), 1u);
+  bed_->KillDaemon();
+  first.join();
+  ASSERT_TRUE(bed_->StartDaemon());
+  // That of the pod that was never there is given back, and the pod goes.
+  EXPECT_TRUE(Eventually([&] { return addresses() == 1 && Pods().size() == 1; }));
+  SetFault("hang-DEL");
+  // It fails, since the daemon goes.
+  std::thread removal([&] {
+    wire::RemovePodSandboxRequest request;
+    request.set_pod_sandbox_id(other);
+    wire::RemovePodSandboxResponse response;
+    grpc::ClientContext patient;
+    (void)runtime_->RemovePodSandbox(&patient, request, &response);
+  });
+  absl::SleepFor(absl::Milliseconds(500));
+  bed_->KillDaemon();
+  SetFault("");
+  ASSERT_TRUE(bed_->StartDaemon());
+  removal.join();
+  Remove(other);
+  EXPECT_TRUE(Pods().empty());
+  EXPECT_TRUE(Eventually([&] { return addresses() == 0; }));
 }
 
 TEST_F(CriChurnTest, ACallThatIsRepeatedWhileTheFirstOneWaitsGetsTheSamePod) {

@@ -194,6 +194,10 @@ absl::Status Cni::Work::ReadRecords() {
                           ReadCniRecords(options_.record_dir, damaged));
   for (const std::string& one : damaged)
     LOG(ERROR) << "CNI: " << one << "; what was attached by it is not removed";
+  std::map<std::string, bool> unfinished;
+  for (const CniRecord& record : records)
+    unfinished[record.container_id] |= record.state != State::kAttached;
+  EndFormerPlugins(unfinished);
   absl::MutexLock lock(&mu_);
   for (const CniRecord& record : records) {
     Entry& entry = entries_[{record.container_id, record.interface}];

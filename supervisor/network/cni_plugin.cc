@@ -1,18 +1,28 @@
 #include "supervisor/network/cni_plugin.h"
 
+#include <poll.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cstdint>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "glog/logging.h"
 #include <nlohmann/json.hpp>
 
 #include "base/errno_status.h"
+#include "base/file.h"
 #include "base/status_macros.h"
 #include "base/subprocess.h"
+#include "base/unique_fd.h"
 #include "supervisor/network/cni_config.h"
 #include "supervisor/oci/json_document.h"
 
@@ -22,6 +32,9 @@ namespace {
 using nlohmann::json;
 
 constexpr size_t kMaxWords = 1024;  // of what a plugin says, in an error
+constexpr size_t kMostEnvironment = 1 << 20;
+constexpr int kMostPasses = 10;
+constexpr int kKillMillis = 1000;
 
 std::vector<std::string> Environment(const CniRunner& runner, const CniParameters& parameters) {
   std::vector<std::string> all;
@@ -89,7 +102,59 @@ absl::Status Failure(const std::string& what, const CommandResult& result) {
   return absl::UnavailableError(message);
 }
 
+// Whether this is a process that EndFormerPlugins() ends. It inherits the environment of the
+// plugin that it is, or is a child of.
+bool IsFormerPlugin(const std::string& pid, const std::map<std::string, bool>& containers) {
+  const absl::StatusOr<std::string> environment =
+      ReadFile(absl::StrCat("/proc/", pid, "/environ"), kMostEnvironment);
+  if (!environment.ok()) return false;  // it has ended, or has too much to be a plugin
+  std::string container, command;
+  for (absl::string_view one : absl::StrSplit(*environment, '\0')) {
+    if (absl::ConsumePrefix(&one, "CNI_CONTAINERID=")) {
+      container = std::string(one);
+    } else if (absl::ConsumePrefix(&one, "CNI_COMMAND=")) {
+      command = std::string(one);
+    }
+  }
+  const auto found = containers.find(container);
+  if (found == containers.end()) return false;
+  return command == "DEL" || (command == "ADD" && found->second);
+}
+
+// In containers anybody may have such an environment.
+bool InOurPidNamespace(const std::string& pid) {
+  struct stat ours = {}, its = {};
+  return stat("/proc/self/ns/pid", &ours) == 0 &&
+         stat(absl::StrCat("/proc/", pid, "/ns/pid").c_str(), &its) == 0 &&
+         ours.st_ino == its.st_ino;
+}
+
 }  // namespace
+
+void EndFormerPlugins(const std::map<std::string, bool>& containers) {
+  if (containers.empty()) return;
+  // Again as long as there are any: one may have started another meanwhile.
+  for (int pass = 0; pass < kMostPasses; ++pass) {
+    const absl::StatusOr<std::vector<std::string>> all = ListDirectory("/proc");
+    if (!all.ok()) return;
+    int killed = 0;
+    for (const std::string& name : *all) {
+      int pid = 0;
+      if (!absl::SimpleAtoi(name, &pid) || pid == getpid()) continue;
+      // The signal goes to this process or to none, should the number become another one's.
+      const UniqueFd process(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+      if (!process.valid() || !IsFormerPlugin(name, containers) || !InOurPidNamespace(name))
+        continue;
+      if (syscall(SYS_pidfd_send_signal, process.get(), SIGKILL, nullptr, 0) != 0) continue;
+      ++killed;
+      LOG(WARNING) << "CNI: process " << pid
+                   << " is a plugin of a daemon that was killed; it is ended";
+      pollfd end = {process.get(), POLLIN, 0};
+      poll(&end, 1, kKillMillis);
+    }
+    if (killed == 0) return;
+  }
+}
 
 absl::StatusOr<std::string> FindCniPlugin(const CniRunner& runner, absl::string_view type) {
   for (const std::string& directory : runner.bin_dirs) {

@@ -5,6 +5,7 @@
 #ifndef GANTRY_SUPERVISOR_NETWORK_CNI_PLUGIN_H_
 #define GANTRY_SUPERVISOR_NETWORK_CNI_PLUGIN_H_
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -46,6 +47,11 @@ absl::StatusOr<std::string> FindCniPlugin(const CniRunner& runner, absl::string_
 absl::StatusOr<std::string> RunCniPlugin(const CniRunner& runner, absl::string_view type,
                                          const CniParameters& parameters, const std::string& input,
                                          CancelToken* cancel);
+
+// Kills, with its children, what a daemon that was killed has left running for the containers that
+// are named: a DEL, and, where the value is true, an ADD, which would go on to reserve addresses
+// beside this daemon's DEL or after it. What an ADD that ended has left on purpose lives on.
+void EndFormerPlugins(const std::map<std::string, bool>& containers);
 
 }  // namespace gantry::network
 
