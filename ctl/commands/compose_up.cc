@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -383,6 +384,7 @@ class UpAction final : public Action {
       relay.join();
     };
     bool shows = false;
+    std::set<std::string> followed;
     const auto attach = [&](const std::vector<ObservedContainer>& containers) {
       std::vector<std::string> names;
       for (const ObservedContainer& container : containers) {
@@ -394,6 +396,7 @@ class UpAction final : public Action {
         context.Out(absl::StrCat("Attaching to ", absl::StrJoin(names, ", "), "\n"));
       shows |= !names.empty();
       for (const ObservedContainer& container : containers) {
+        if (!followed.insert(container.id).second) continue;
         const bool shown = Attached(project, services, container.service);
         // An end that ends all is waited for in any case.
         if (shown || abort_ || abort_failure_) printer.Add(container, shown);
@@ -422,7 +425,7 @@ class UpAction final : public Action {
       attach(all);
       if (watch_) {
         printed = Watch(context, engine, project, services, printer);
-      } else if (shows || abort_ || abort_failure_) {
+      } else if (shows) {
         printed = printer.Wait(enough);
       }
     }
