@@ -160,14 +160,12 @@ TEST_F(ComposeVerbsTest, StopEndsDependantsFirst) {
   EXPECT_THAT(stops, ElementsAre("stop id-web-1 3", "stop id-db-1 3"));
 }
 
-TEST_F(ComposeVerbsTest, StopsAndKillsLeaveWhatTheFileDoesNotHave) {
+TEST_F(ComposeVerbsTest, StopLeavesWhatTheFileDoesNotHave) {
   Container("web", 1, v1::CONTAINER_STATE_RUNNING);
   Container("gone", 1, v1::CONTAINER_STATE_RUNNING);
   EXPECT_EQ(Compose({"stop"}).status, 0);
-  EXPECT_EQ(Compose({"kill"}).status, 0);
+  EXPECT_THAT(daemon_.calls(), Contains(HasSubstr("stop id-web-1")));
   EXPECT_THAT(daemon_.calls(), Not(Contains(HasSubstr("id-gone-1"))));
-  EXPECT_EQ(Compose({"kill", "--remove-orphans"}).status, 0);
-  EXPECT_THAT(daemon_.calls(), Contains(HasSubstr("id-gone-1")));
 }
 
 TEST_F(ComposeVerbsTest, OptionsThatExcludeEachOtherAreRefused) {
