@@ -125,6 +125,9 @@ TEST_F(ComposeTest, ChangeRemakesThatServiceAndKeepsItsData) {
   EXPECT_EQ(Id("demo-db-1"), db);
   EXPECT_EQ(ComposeOut({"exec", "-T", "web", "sh", "-c", "echo $WORD; cat /own/file /data/file"}),
             "second\nkept\nshared");
+  // The volume that has outlived its first container goes with the project.
+  ComposeOut({"down", "-v", "-t", "1"});
+  EXPECT_EQ(bed_->CtlOut({"volume", "ls", "-q"}), "");
 }
 
 TEST_F(ComposeTest, HooksRunAfterStartsAndBeforeStops) {

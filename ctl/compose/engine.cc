@@ -480,14 +480,45 @@ absl::Status Engine::Restart(const std::string& id, std::optional<int> timeout_s
   return client_.Call(request, &response);
 }
 
+std::vector<std::string> Engine::AnonymousVolumes(const std::string& id) {
+  std::vector<std::string> out;
+  v1::InspectContainerRequest request;
+  request.set_container(id);
+  v1::InspectContainerResponse response;
+  // One that is gone has none.
+  if (!client_.Call(request, &response).ok()) return out;
+  for (const v1::MountPoint& mount : response.container().summary().mounts()) {
+    if (!Anonymous(mount.name())) continue;
+    v1::InspectVolumeRequest inspect;
+    inspect.set_name(mount.name());
+    v1::InspectVolumeResponse volume;
+    if (client_.Call(inspect, &volume).ok() &&
+        volume.volume().labels().count("com.docker.volume.anonymous") > 0)
+      out.push_back(mount.name());
+  }
+  return out;
+}
+
 absl::Status Engine::Remove(const std::string& id, bool force, bool volumes) {
+  // Those that a container has taken over from its predecessor are mounted by name, and stay with
+  // the daemon's own removal.
+  const std::vector<std::string> anonymous =
+      volumes ? AnonymousVolumes(id) : std::vector<std::string>();
   v1::RemoveContainerRequest request;
   request.set_container(id);
   request.set_force(force);
   request.set_volumes(volumes);
   v1::RemoveContainerResponse response;
   const absl::Status status = client_.Call(request, &response);
-  return absl::IsNotFound(status) ? absl::OkStatus() : status;
+  if (!status.ok() && !absl::IsNotFound(status)) return status;
+  for (const std::string& name : anonymous) {
+    v1::RemoveVolumeRequest remove;
+    remove.set_name(name);
+    v1::RemoveVolumeResponse removed;
+    // Most are gone with the container; one that another container uses stays.
+    (void)client_.Call(remove, &removed);
+  }
+  return absl::OkStatus();
 }
 
 absl::Status Engine::Pause(const std::string& id, bool pause) {

@@ -100,6 +100,7 @@ class Engine {
                              const std::string& id, std::optional<int> timeout_seconds);
   absl::Status Kill(const std::string& id, const std::string& signal);
   absl::Status Restart(const std::string& id, std::optional<int> timeout_seconds);
+  // `volumes`: its anonymous volumes too, also those that it has from a predecessor.
   absl::Status Remove(const std::string& id, bool force, bool volumes);
   absl::Status Pause(const std::string& id, bool pause);
   absl::Status Rename(const std::string& id, const std::string& name);
@@ -128,6 +129,8 @@ class Engine {
 
  private:
   std::map<std::string, std::string> KnownIds();
+  // Volumes of a container that nobody has named.
+  std::vector<std::string> AnonymousVolumes(const std::string& id);
   absl::StatusOr<ObservedContainer> Look(const std::string& id, bool* has_health_check);
   absl::Status AwaitOne(const std::string& dependency, const Dependency& wanted,
                         const ObservedContainer& first,
