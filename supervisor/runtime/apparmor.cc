@@ -49,7 +49,8 @@ bool IsLoaded(absl::string_view name, const std::string& root) {
       ReadFile(root + "/sys/kernel/security/apparmor/profiles", kMostBytes);
   if (!profiles.ok()) return false;
   for (const absl::string_view line : absl::StrSplit(*profiles, '\n')) {
-    if (line.substr(0, line.rfind(" (")) == name) return true;
+    const size_t mode = line.rfind(" (");
+    if (mode != absl::string_view::npos && line.substr(0, mode) == name) return true;
   }
   return false;
 }
