@@ -13,7 +13,9 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -120,6 +122,48 @@ class BuildFaultsTest : public testing::Test {
   std::unique_ptr<Testbed> bed_;
   std::string context_;
 };
+
+TEST_F(BuildFaultsTest, TheCeilingOfTheCacheHolds) {
+  constexpr int64_t kCeiling = 40'000'000;
+  Testbed::Options options;
+  options.config = absl::StrCat("[network]\ndefault = \"none\"\n[build]\ncache_bytes = ", kCeiling,
+                                "\n");
+  bed_ = std::make_unique<Testbed>(options);
+  Prepare();
+  for (int i = 0; i < 5; ++i) {
+    ASSERT_TRUE(WriteFile(context_ + "/Dockerfile",
+                          absl::StrCat("FROM busybox:test\n"
+                                       "RUN dd if=/dev/urandom of=/f bs=1000000 count=8 && echo ",
+                                       i, "\nRUN --mount=type=cache,target=/c,id=", i,
+                                       " dd if=/dev/urandom of=/c/f bs=1000000 count=4\n"))
+                    .ok());
+    ASSERT_TRUE(Ok(bed_->Ctl({"build", "-q", "-t", "made", context_})));
+    int64_t total = 0;
+    const std::string rows = bed_->CtlOut({"builder", "du", "--format", "{{.Size}}"});
+    for (absl::string_view row : absl::StrSplit(rows, '\n', absl::SkipWhitespace())) {
+      double size = 0;
+      ASSERT_TRUE(absl::SimpleAtod(row.substr(0, row.find_first_not_of("0123456789.")), &size));
+      const absl::string_view unit = row.substr(row.find_first_not_of("0123456789."));
+      total += static_cast<int64_t>(
+          size * (absl::StartsWith(unit, "M") ? 1e6 : absl::StartsWith(unit, "k") ? 1e3 : 1));
+    }
+    EXPECT_LE(total, kCeiling * 105 / 100) << rows;
+    EXPECT_GE(total, i < 4 ? 0 : kCeiling / 2) << "more went than had to\n" << rows;
+  }
+  // What has gone from the cache goes from the disk, but for what the image holds.
+  ASSERT_TRUE(Ok(bed_->Ctl({"rmi", "-f", "made"})));
+  EXPECT_TRUE(Eventually([&] {
+    bed_->Ctl({"gc"});
+    int64_t used = 0;
+    for (const char* part : {"/content", "/snapshots", "/build-caches"}) {
+      const Outcome du = RunProgram({"du", "-sk", bed_->root() + part});
+      int64_t kilobytes = 0;
+      if (absl::SimpleAtoi(du.out.substr(0, du.out.find('\t')), &kilobytes))
+        used += kilobytes * 1024;
+    }
+    return used < kCeiling * 13 / 10;  // the base image is beside it
+  }));
+}
 
 TEST_F(BuildFaultsTest, ADaemonThatIsKilledAtAStep) {
   for (int gate = 1; gate <= kGates; ++gate) {

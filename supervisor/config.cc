@@ -615,6 +615,9 @@ absl::Status CheckConfig(const Config& config) {
   if (config.gc_pause_threshold < 0 || config.gc_pause_threshold > 0.5) {
     return absl::InvalidArgumentError("setting gc.pause_threshold: 0 to 0.5");
   }
+  if (config.build_cache_bytes < 0) {
+    return absl::InvalidArgumentError("setting build.cache_bytes: at least 0");
+  }
   if (config.log_max_files < 1 || config.log_max_size_bytes < 0) {
     return absl::InvalidArgumentError(
         "settings logs.max_files and logs.max_size_bytes: at least 1 and 0");

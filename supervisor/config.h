@@ -115,6 +115,9 @@ struct Config {
   // An exec whose client leaves while it is attached is ended, with what it has started.
   bool execs_end_with_client = true;
 
+  // The ceiling of the build cache; 0: none.
+  int64_t build_cache_bytes = int64_t{20} << 30;
+
   int64_t log_max_size_bytes = 20 << 20;
   int32_t log_max_files = 5;
 

@@ -187,6 +187,9 @@ const std::vector<ConfigKey>& ConfigKeys() {
       {"limits.execs_end_with_client", &Config::execs_end_with_client,
        "An exec whose client is killed or loses its connection ends, with what it has started; "
        "false: it goes on, as with docker."},
+      {"build.cache_bytes", &Config::build_cache_bytes,
+       "What the build cache of all namespaces may take on the disk after a build: layers, cache "
+       "mounts and kept contexts. What was used least recently goes; 0: no limit."},
       {"logs.max_size_bytes", &Config::log_max_size_bytes,
        "Largest file of a container's log; 0: no limit."},
       {"logs.max_files", &Config::log_max_files, "Files of a container's log that are kept."},

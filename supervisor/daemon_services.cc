@@ -75,7 +75,6 @@ namespace gantry {
 namespace {
 
 // Ceiling of the build cache.
-constexpr int64_t kBuildCacheBytes = int64_t{20} << 30;
 
 // What follows from exits, and from tasks that are known again.
 class ExitsOfContainers : public core::ExitObserver {
@@ -359,7 +358,7 @@ void Daemon::MakeContainerUse(Parts& p) {
   images.hosts = p.hosts.get();
   p.image_build = std::make_unique<core::ImageBuild>(images);
   p.build_cache = std::make_unique<core::BuildCache>(
-      core::BuildCache::Parts{p.stores.get(), p.scheduler.get(), kBuildCacheBytes});
+      core::BuildCache::Parts{p.stores.get(), p.scheduler.get(), p.config.build_cache_bytes});
   p.builder = std::make_unique<build::BuildExecutor>(build::BuildExecutor::Parts{
       p.image_build.get(), p.build_cache.get(), p.config.root + "/builds",
       p.config.state + "/builds", p.config.root + "/build-caches", p.http.get(),
