@@ -507,6 +507,18 @@ TEST_F(BuildTest, ArgumentsForTheBuilderItself) {
               testing::HasSubstr("SOURCE_DATE_EPOCH: \"today\" is not a number"));
 }
 
+TEST_F(BuildTest, AWrongNameIsFoundBeforeTheFirstStep) {
+  File("Dockerfile", "FROM busybox:test\nRUN echo done\n");
+  for (const char* args : {"type=image,name=UPPER", "type=registry"}) {
+    const Outcome built = bed_->Ctl({"build", "--progress", "plain", "-o", args, context_});
+    EXPECT_EQ(built.code, 1) << args;
+    EXPECT_THAT(built.err, testing::Not(testing::HasSubstr("RUN echo done"))) << args;
+  }
+  EXPECT_THAT(
+      bed_->Ctl({"build", "-t", "UPPER", context_}).err,
+      testing::HasSubstr("image reference \"UPPER\": a repository name must be lower case"));
+}
+
 TEST_F(BuildTest, RawProgressIsDockers) {
   File("Dockerfile", "FROM busybox:test\nRUN echo out\nCMD x\n");
   const Outcome built = bed_->Ctl({"build", "--progress", "rawjson", "-t", "made", context_});

@@ -46,6 +46,7 @@
 #include "supervisor/build/emulation.h"
 #include "supervisor/build/remote_files.h"
 #include "supervisor/build/sbom.h"
+#include "supervisor/distribution/reference.h"
 #include "supervisor/oci/platform.h"
 
 namespace gantry::build {
@@ -105,6 +106,21 @@ void SetTimes(const std::string& base_created, oci::ImageConfig& config) {
     }
   }
   config.created = time;
+}
+
+// Of the images that the build is to make: before its first step, not after its last.
+absl::Status CheckNames(const v1::BuildRequest::Open& request) {
+  std::vector<const v1::BuildOutput*> outputs = {&request.output()};
+  for (const v1::BuildOutput& output : request.more_outputs()) outputs.push_back(&output);
+  for (const std::string& tag : request.tags())
+    GANTRY_RETURN_IF_ERROR(distribution::Reference::Parse(tag).status());
+  for (const v1::BuildOutput* output : outputs) {
+    for (const std::string& name : output->names())
+      GANTRY_RETURN_IF_ERROR(distribution::Reference::Parse(name).status());
+    if (output->push() && output->names().empty() && request.tags().empty())
+      return absl::InvalidArgumentError("push: the image has no name; give it one (--tag)");
+  }
+  return absl::OkStatus();
 }
 
 bool IsTrue(const std::string& text) {
@@ -240,6 +256,7 @@ absl::Status BuildExecutor::Build(const core::CallContext& call,
     options.push_back(std::move(one));
   }
   GANTRY_RETURN_IF_ERROR(CheckCachePlaces(request));
+  GANTRY_RETURN_IF_ERROR(CheckNames(request));
   const std::string name = RandomName();
   const std::string directory = absl::StrCat(parts_.root_directory, "/", name);
   const std::string state = absl::StrCat(parts_.state_directory, "/", name);
