@@ -7,7 +7,9 @@
 #include "base/engine/ignore_file.h"
 #include "base/fuzz/fuzz.h"
 #include "supervisor/build/build_plan.h"
+#include "supervisor/build/dockerfile_lint.h"
 #include "supervisor/build/dockerfile_parser.h"
+#include "supervisor/build/dockerfile_report.h"
 #include "supervisor/build/stage_evaluator.h"
 
 namespace gantry {
@@ -17,6 +19,9 @@ std::vector<std::string> FuzzSeeds() {
           "ARG A=1\nFROM x:${A:-2}\nENV B=${A%%.*} C='x'\nCOPY --from=0 --chown=$B a b /c/\n",
           "FROM scratch\nCOPY <<-E <<'F' /d/\n\t$A\nE\n\\$B\nF\nRUN <<E\n#!/bin/sh\nE\n",
           "FROM a\nHEALTHCHECK --interval=5s CMD [\"x\"]\nEXPOSE 80-90/udp\nONBUILD RUN x\n",
+          "# check=skip=all;experimental=A,B\n# V what\nARG V=1\n"
+          "From --platform=linux/arm64 a as B\n"
+          "RUN --mount=type=secret,id=x,required --mount=type=ssh y\nWORKDIR \"r/$V\"\nCMD z\n",
           "*\n!a/**/b\n[a-z]?\\*\n"};
 }
 
@@ -29,8 +34,18 @@ void FuzzOne(absl::string_view bytes) {
   absl::StatusOr<build::Dockerfile> file = build::ParseDockerfile(bytes, "Dockerfile");
   if (!file.ok()) return;
   if (file->instructions.empty()) std::abort();
-  absl::StatusOr<build::BuildPlan> plan = build::PlanBuild(*std::move(file), {});
+  const engine::IgnoreRules ignored =
+      engine::IgnoreRules::Parse(bytes).value_or(engine::IgnoreRules());
+  const std::vector<build::Lint> lints = build::LintDockerfile(*file, ignored);
+  if (const auto rules = build::LintRules::Of(*file, {}); rules.ok()) {
+    for (const build::Lint& lint : lints) (void)rules->Reports(lint);
+  }
+  absl::StatusOr<build::BuildPlan> plan = build::PlanBuild(*file, {});
   if (!plan.ok()) return;
+  (void)build::LintStages(*plan);
+  for (const char* call : {"check", "outline", "targets"}) {
+    if (!build::DescribeDockerfile(call, bytes, *file, *plan, lints).ok()) std::abort();
+  }
   if (plan->order.empty() || plan->order.back() != plan->target) std::abort();
   for (const build::Stage& stage : plan->stages) {
     build::StageEvaluator evaluator(*plan, stage.index, {}, nullptr);
