@@ -465,6 +465,13 @@ TEST_F(BuildTest, WhatIsMostLikelyNotMeantIsSaidAndEndsTheBuildOnRequest) {
         "(line 2)",
         "JSONArgsRecommended: JSON arguments recommended for CMD"})
     EXPECT_THAT(built.err, testing::HasSubstr(warning));
+  // By the file that counts: that of a Dockerfile elsewhere.
+  ASSERT_TRUE(WriteFile(bed_->scratch() + "/Elsewhere", "FROM busybox:test\nCOPY tmp/x /\n").ok());
+  ASSERT_TRUE(WriteFile(bed_->scratch() + "/Elsewhere.dockerignore", "nothing\n").ok());
+  const Outcome elsewhere = bed_->Ctl(
+      {"build", "--progress", "plain", "-f", bed_->scratch() + "/Elsewhere", context_});
+  ASSERT_TRUE(Ok(elsewhere));
+  EXPECT_THAT(elsewhere.err, testing::Not(testing::HasSubstr("CopyIgnoredFile")));
   const Outcome failed = Build(absl::StrCat("# check=skip=CopyIgnoredFile;error=true\n", kText));
   EXPECT_EQ(failed.code, 1);
   EXPECT_THAT(failed.err,

@@ -146,6 +146,7 @@ absl::Status BuildInput::FindDirectory(const std::string& path, const std::strin
   open.set_has_context(true);
   open.set_connects(true);
   if (file == "-") {
+    GANTRY_ASSIGN_OR_RETURN(*open.mutable_ignore_text(), IgnoreText(directory_, ""));
     open.set_context_key(ContextKey());
     return absl::OkStatus();
   }
@@ -154,6 +155,7 @@ absl::Status BuildInput::FindDirectory(const std::string& path, const std::strin
       access((path + "/dockerfile").c_str(), F_OK) == 0)
     dockerfile_path_ = path + "/dockerfile";
   GANTRY_ASSIGN_OR_RETURN(dockerfile_text_, DockerfileText(dockerfile_path_));
+  GANTRY_ASSIGN_OR_RETURN(*open.mutable_ignore_text(), IgnoreText(directory_, dockerfile_path_));
   // One in the context is sent with it, so that messages name it as people do.
   const std::string top = RealPath(path) + "/";
   const std::string real = RealPath(dockerfile_path_);
@@ -254,7 +256,6 @@ absl::Status BuildInput::AddCaches(const std::vector<std::string>& caches,
 absl::Status BuildInput::TakeDockerfileOnly(v1::BuildRequest::Open& open) {
   named_.clear();
   if (directory_.empty()) return absl::OkStatus();
-  GANTRY_ASSIGN_OR_RETURN(*open.mutable_ignore_text(), IgnoreText(directory_, dockerfile_path_));
   open.set_dockerfile_text(dockerfile_text_);
   open.set_has_context(false);
   open.clear_context_key();

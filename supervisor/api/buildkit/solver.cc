@@ -413,6 +413,7 @@ absl::StatusOr<Attributes> Solver::RunNow(const core::CallContext& call, Job& jo
   if (text.has_value()) {
     dockerfile = *text;
     request.set_dockerfile_text(*text);
+    request.set_ignore_text(client.ignore_text());
   }
 
   SolveProgress progress(job.ref, sources.filename);
