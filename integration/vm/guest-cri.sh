@@ -71,6 +71,9 @@ freezes() {
 }
 pods_go() { crictl rmp -fa && equal "$(crictl pods -q)" ""; }
 
+# The suite loads its profiles by sudo.
+printf '#!/bin/sh\nexec "$@"\n' > /usr/local/bin/sudo
+chmod 0755 /usr/local/bin/sudo
 mkdir -p "$GANTRY_BIN/supervisor" "$GANTRY_BIN/shim"
 ln -sf /usr/bin/gantryd "$GANTRY_BIN/supervisor/gantryd"
 ln -sf /usr/bin/gantry-shim "$GANTRY_BIN/shim/gantry-shim"
