@@ -22,7 +22,8 @@ case $name in
   *) fail "go_client.sh: ctr, nerdctl, buildkitd, buildctl, critest, crictl, ginkgo, docker-compose or buildx, not \"$name\"" ;;
 esac
 needs_go=1.26
-limit=300 # seconds, for a network that swallows packets
+limit=300        # seconds, for a network that swallows packets
+build_limit=1200 # seconds; the largest takes a minute, or many on a machine that builds something else
 kept=${XDG_CACHE_HOME:-$HOME/.cache}/gantry/$name-$version
 if [ -x "$kept/$name" ]; then
   echo "$kept/$name"
@@ -45,7 +46,7 @@ if ! timeout "$limit" "${get[@]}" "$package@$version" > go.log 2>&1; then
   tail -n 20 go.log >&2
   fail "$package $version does not come with $("$go" version); Go $needs_go and a module proxy (GOPROXY) are needed"
 fi
-if ! CGO_ENABLED=0 timeout "$limit" "${build[@]}" -o "$name" "$package" > go.log 2>&1; then
+if ! CGO_ENABLED=0 timeout "$build_limit" "${build[@]}" -o "$name" "$package" > go.log 2>&1; then
   tail -n 20 go.log >&2
   fail "$package $version does not build with $("$go" version)"
 fi
