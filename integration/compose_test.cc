@@ -275,6 +275,30 @@ TEST_F(ComposeTest, FollowedLogsHaveContainersThatStartLater) {
   EXPECT_EQ(ended->code, 0);
 }
 
+TEST_F(ComposeTest, TheEndOfARunThatIsFollowedByAnotherIsSaidOnce) {
+  Write(
+      "services: {web: {image: busybox:test, command: sh -c \"echo here; exit 3\", restart: "
+      "always}}");
+  ComposeOut({"up", "-d"});
+  const std::string file = bed_->scratch() + "/logs";
+  UniqueFd out(open(file.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+  absl::StatusOr<Process> logs = bed_->SpawnCtl(Words({"logs", "-f"}), out.get());
+  ASSERT_TRUE(logs.ok()) << logs.status();
+  const std::string end = "web-1 exited with code 3 (restarting)\n";
+  std::string text;
+  EXPECT_TRUE(Eventually([&] {
+    const absl::StatusOr<std::string> now = ReadFile(file, 1 << 20);
+    if (now.ok()) text = *now;
+    const size_t first = text.find(end);
+    return first != std::string::npos && text.find(end, first + 1) != std::string::npos;
+  }));
+  EXPECT_THAT(text, Not(HasSubstr(end + end)));
+  ASSERT_TRUE(logs->Kill(SIGINT).ok());
+  const absl::StatusOr<ExitStatus> ended = logs->Wait(absl::Seconds(30));
+  ASSERT_TRUE(ended.ok()) << ended.status();
+  ComposeOut({"down", "-t", "1"});
+}
+
 TEST_F(ComposeTest, WaitSaysEndsAndTakesTheProjectDown) {
   Write(R"(
 services:

@@ -127,10 +127,11 @@ class OutputPrinter::Printer {
       Note(Once(container, index, since, first));
       return since;
     }
-    std::optional<int> ends;  // how often it has ended and was, or will be, started again
+    bool at_first = true;
     absl::Time old_start = absl::InfiniteFuture();  // of a run that was over at the first look
     absl::Time start = absl::InfinitePast();  // of the run that was seen last,
-    absl::Time read = absl::InfinitePast();   // and of the one whose output was read
+    absl::Time read = absl::InfinitePast();   // of the one whose output was read,
+    absl::Time said = absl::InfinitePast();   // and of the one whose end was said
     bool runs = false, down = false;
     while (!stopped_) {
       absl::Status status;
@@ -150,23 +151,29 @@ class OutputPrinter::Printer {
       }
       const v1::ContainerSummary& summary = response.container().summary();
       const ObservedContainer now = compose::Engine::Describe(summary);
+      const absl::Time before = start;
       start = engine::FromProto(summary.started_at());
-      const int count =
-          summary.restart_count() + (now.state == compose::State::kRestarting ? 1 : 0);
       const bool over = now.state == compose::State::kExited || now.state == compose::State::kDead;
-      if (!ends.has_value()) {
+      if (at_first) {
         if (over) old_start = start;
         // What was printed before is read in any case.
         if (over && !options_.new_only && shown) Note(Once(container, index, since, first));
-      } else if (count > *ends && shown && options_.say_exits) {
-        Say(container, absl::StrCat("exited with code ", now.exit_code, " (restarting)"));
       }
-      const bool at_first = !ends.has_value();
-      ends = count;
+      // Its policy starts it again, or has: of each run the end is said once.
+      const absl::Time ended = now.state == compose::State::kRestarting ? start
+                               : !at_first && start != before && summary.restart_count() > 0
+                                   ? before
+                                   : absl::InfinitePast();
+      if (ended > said) {
+        said = ended;
+        if (shown && options_.say_exits)
+          Say(container, absl::StrCat("exited with code ", now.exit_code, " (restarting)"));
+      }
       const bool old = over && start == old_start;
       if (old && !options_.new_only) return since;
       runs = !old && !over && now.state != compose::State::kCreated;
       if (old || now.state == compose::State::kCreated) {
+        at_first = false;
         absl::SleepFor(kNotStarted);
         continue;
       }
@@ -183,6 +190,7 @@ class OutputPrinter::Printer {
       }
       down = over;
       if (!at_first || !runs || !shown) absl::SleepFor(kLookAgain);
+      at_first = false;
     }
     return since;
   }
