@@ -122,6 +122,7 @@ class DownAction final : public Action {
           const std::string part = absl::StrCat("Container ", container.name);
           GANTRY_RETURN_IF_ERROR(
               engine.StopWithHooks(project, container.service, container.id, timeout));
+          board->Update(part, "Stopped", Mark::kWorking);
           board->Update(part, "Removing", Mark::kWorking);
           return engine.Remove(container.id, /*force=*/true, volumes_);
         });
