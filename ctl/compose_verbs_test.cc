@@ -127,6 +127,16 @@ TEST_F(ComposeVerbsTest, MistakesEndWithTheirPlace) {
   EXPECT_THAT(daemon_.calls(), Not(Contains(HasSubstr("create"))));
 }
 
+TEST_F(ComposeVerbsTest, WarningsComeBeforeTheMistakeThatEndsAll) {
+  Write("version: '3.8'\nservices:\n  web:\n    image: nginx\n    networks: [front]\n");
+  const Result result = Compose({"up", "-d"});
+  EXPECT_EQ(result.status, 1);
+  const size_t warning = result.err.find("the attribute `version` is obsolete");
+  const size_t mistake = result.err.find("refers to undefined network front");
+  EXPECT_LT(warning, mistake) << result.err;
+  EXPECT_NE(mistake, std::string::npos) << result.err;
+}
+
 TEST_F(ComposeVerbsTest, PlanShowsStepsAndChangesNothing) {
   const Result result = Compose({"plan"});
   EXPECT_EQ(result.status, 0) << result.err;

@@ -99,10 +99,12 @@ compose::LoadOptions ProjectFlags::Options(Context& context,
 
 absl::StatusOr<compose::Project> ProjectFlags::Load(
     Context& context, const std::vector<std::string>& services) const {
-  GANTRY_ASSIGN_OR_RETURN(compose::Project project,
-                          compose::LoadProject(Options(context, services)));
-  for (const std::string& warning : project.warnings)
+  compose::LoadOptions options = Options(context, services);
+  options.warn = [&context](const std::string& warning) {
     context.Err(absl::StrCat("WARN ", warning, "\n"));
+  };
+  GANTRY_ASSIGN_OR_RETURN(compose::Project project, compose::LoadProject(options));
+  for (const std::string& warning : project.warnings) options.warn(warning);
   return project;
 }
 

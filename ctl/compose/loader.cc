@@ -101,6 +101,8 @@ class Loader {
     return std::move(project_);
   }
 
+  const std::vector<std::string>& warnings() const { return project_.warnings; }
+
   // "" where neither an option nor a setting says it.
   absl::StatusOr<std::string> NameWithoutFile() {
     std::string name = options_.project_name;
@@ -558,7 +560,14 @@ class Loader {
 
 }  // namespace
 
-absl::StatusOr<Project> LoadProject(const LoadOptions& options) { return Loader(options).Load(); }
+absl::StatusOr<Project> LoadProject(const LoadOptions& options) {
+  Loader loader(options);
+  absl::StatusOr<Project> project = loader.Load();
+  if (!project.ok() && options.warn) {
+    for (const std::string& warning : loader.warnings()) options.warn(warning);
+  }
+  return project;
+}
 
 absl::StatusOr<std::string> ProjectNameWithoutFile(const LoadOptions& options) {
   return Loader(options).NameWithoutFile();

@@ -40,6 +40,8 @@ struct LoadOptions {
   bool check_consistency = true;
   // Contents of a file; kNotFound: there is none. "-" is the standard input.
   std::function<absl::StatusOr<std::string>(const std::string& path)> read;
+  // Gets the warnings of a project that cannot be loaded; those of others are in Project.
+  std::function<void(const std::string& warning)> warn = {};
 };
 
 //   kNotFound            "no configuration file provided: not found", "couldn't find env file: x"
