@@ -103,9 +103,11 @@ absl::Status BuildOne(Context& context, compose::ProgressBoard& board,
 absl::Status RunPrograms(Context& context, const ProjectFlags& flags, compose::Project& project,
                          const std::vector<std::string>& services);
 
-// Does a plan with the board of `flags`: for `run`, whose own output comes after.
+// Does a plan with the board of `flags`: for `run`, whose own output comes after. `lines`: without
+// drawing, because containers print meanwhile.
 absl::Status ApplyQuietly(Context& context, const ProjectFlags& flags, compose::Engine& engine,
-                          const compose::Project& project, const compose::Plan& plan);
+                          const compose::Project& project, const compose::Plan& plan,
+                          bool lines = false);
 
 // Stops containers, each after those before it in the list that depend on it, and after its
 // pre_stop commands. ^C does not end it, because it is what follows a ^C.

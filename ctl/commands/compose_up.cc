@@ -533,8 +533,9 @@ absl::Status RunPrograms(Context& context, const ProjectFlags& flags, compose::P
 }
 
 absl::Status ApplyQuietly(Context& context, const ProjectFlags& flags, compose::Engine& engine,
-                          const compose::Project& project, const compose::Plan& plan) {
-  GANTRY_ASSIGN_OR_RETURN(const ProgressBoard::Style style, flags.ProgressStyle(context));
+                          const compose::Project& project, const compose::Plan& plan, bool lines) {
+  GANTRY_ASSIGN_OR_RETURN(ProgressBoard::Style style, flags.ProgressStyle(context));
+  if (lines && style == ProgressBoard::Style::kRedraw) style = ProgressBoard::Style::kLines;
   const std::unique_ptr<ProgressBoard> board = MakeBoard(context, style, "run");
   static const std::atomic<bool> kNever{false};
   compose::ApplyOptions apply;

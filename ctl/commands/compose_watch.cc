@@ -153,7 +153,8 @@ class ProjectWatch {
     up.images_done = true;
     GANTRY_ASSIGN_OR_RETURN(const compose::Observed observed, engine_.Observe(project_, {service}));
     GANTRY_ASSIGN_OR_RETURN(const compose::Plan plan, compose::PlanUp(project_, observed, up));
-    GANTRY_RETURN_IF_ERROR(ApplyQuietly(context_, flags_, engine_, project_, plan));
+    GANTRY_RETURN_IF_ERROR(
+        ApplyQuietly(context_, flags_, engine_, project_, plan, /*lines=*/true));
     if (options_.prune && before.ok()) {
       const absl::StatusOr<std::string> after = engine_.ImageDigest(image);
       // One that something else uses stays.
