@@ -181,7 +181,8 @@ TEST_F(ComposeVerbsTest, StopLeavesWhatTheFileDoesNotHave) {
 TEST_F(ComposeVerbsTest, OptionsThatExcludeEachOtherAreRefused) {
   EXPECT_THAT(Compose({"up", "--force-recreate", "--no-recreate"}).err, HasSubstr("exclude"));
   EXPECT_THAT(Compose({"up", "-d", "--watch"}).err, HasSubstr("--watch needs the output attached"));
-  EXPECT_THAT(Compose({"up", "-d", "--abort-on-container-exit"}).err, HasSubstr("leave -d and --wait out"));
+  EXPECT_THAT(Compose({"up", "-d", "--abort-on-container-exit"}).err,
+              HasSubstr("leave -d and --wait out"));
   EXPECT_THAT(Compose({"up", "-d", "--attach", "web"}).err, HasSubstr("leave -d and --wait out"));
   EXPECT_THAT(Compose({"up", "--exit-code-from", "wbe"}).err, HasSubstr("no such service: wbe"));
   EXPECT_THAT(Compose({"up", "db", "--attach", "web"}).err,

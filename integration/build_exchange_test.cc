@@ -168,8 +168,7 @@ TEST_F(BuildExchangeTest, AnImageIsPushedByItsDigestAlone) {
   const std::string digest = ReadFile(ids, 100).value();
   EXPECT_TRUE(Ok(bed_->Ctl({"pull", absl::StrCat(host, "/app@", digest)})));
   EXPECT_FALSE(bed_->Ctl({"pull", host + "/app:latest"}).ok());
-  EXPECT_THAT(push(host + "/app:tag").err,
-              testing::HasSubstr("can't push tagged ref by digest"));
+  EXPECT_THAT(push(host + "/app:tag").err, testing::HasSubstr("can't push tagged ref by digest"));
 }
 
 TEST_F(BuildExchangeTest, ACacheWithOtherBytesIsNotTaken) {

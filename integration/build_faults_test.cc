@@ -126,8 +126,8 @@ class BuildFaultsTest : public testing::Test {
 TEST_F(BuildFaultsTest, TheCeilingOfTheCacheHolds) {
   constexpr int64_t kCeiling = 40'000'000;
   Testbed::Options options;
-  options.config = absl::StrCat("[network]\ndefault = \"none\"\n[build]\ncache_bytes = ", kCeiling,
-                                "\n");
+  options.config =
+      absl::StrCat("[network]\ndefault = \"none\"\n[build]\ncache_bytes = ", kCeiling, "\n");
   bed_ = std::make_unique<Testbed>(options);
   Prepare();
   for (int i = 0; i < 5; ++i) {
@@ -144,8 +144,9 @@ TEST_F(BuildFaultsTest, TheCeilingOfTheCacheHolds) {
       double size = 0;
       ASSERT_TRUE(absl::SimpleAtod(row.substr(0, row.find_first_not_of("0123456789.")), &size));
       const absl::string_view unit = row.substr(row.find_first_not_of("0123456789."));
-      total += static_cast<int64_t>(
-          size * (absl::StartsWith(unit, "M") ? 1e6 : absl::StartsWith(unit, "k") ? 1e3 : 1));
+      total += static_cast<int64_t>(size * (absl::StartsWith(unit, "M")   ? 1e6
+                                            : absl::StartsWith(unit, "k") ? 1e3
+                                                                          : 1));
     }
     EXPECT_LE(total, kCeiling * 105 / 100) << rows;
     EXPECT_GE(total, i < 4 ? 0 : kCeiling / 2) << "more went than had to\n" << rows;

@@ -386,10 +386,11 @@ TEST_F(BuildTest, MountsOfRun) {
       {"--secret", "id=token,src=" + context_ + "/token"})));
   EXPECT_EQ(In({"cat", "/a", "/b", "/c", "/d"}), "input\nother\n1\n7");
   // In a variable it reaches the command, and no disk.
-  ASSERT_TRUE(Ok(Build("FROM busybox:test\nUSER 7\n"
-                       "RUN --mount=type=secret,id=hidden,env=TOKEN test ${#TOKEN} = 15\n"
-                       "RUN test -z \"$TOKEN\" && test ! -e /dev/gantry-step\n",
-                       {"--secret", "id=hidden,src=" + bed_->scratch() + "/hidden"})));
+  ASSERT_TRUE(
+      Ok(Build("FROM busybox:test\nUSER 7\n"
+               "RUN --mount=type=secret,id=hidden,env=TOKEN test ${#TOKEN} = 15\n"
+               "RUN test -z \"$TOKEN\" && test ! -e /dev/gantry-step\n",
+               {"--secret", "id=hidden,src=" + bed_->scratch() + "/hidden"})));
   EXPECT_EQ(RunProgram({"grep", "-rqa", "un-written-word", bed_->root()}).code, 1);
   const Outcome needs = Build("FROM busybox:test\nRUN --mount=type=secret,id=no,required true\n");
   EXPECT_TRUE(absl::StrContains(needs.err, "secret no: not found")) << needs.err;
@@ -468,15 +469,15 @@ TEST_F(BuildTest, WhatIsMostLikelyNotMeantIsSaidAndEndsTheBuildOnRequest) {
   // By the file that counts: that of a Dockerfile elsewhere.
   ASSERT_TRUE(WriteFile(bed_->scratch() + "/Elsewhere", "FROM busybox:test\nCOPY tmp/x /\n").ok());
   ASSERT_TRUE(WriteFile(bed_->scratch() + "/Elsewhere.dockerignore", "nothing\n").ok());
-  const Outcome elsewhere = bed_->Ctl(
-      {"build", "--progress", "plain", "-f", bed_->scratch() + "/Elsewhere", context_});
+  const Outcome elsewhere =
+      bed_->Ctl({"build", "--progress", "plain", "-f", bed_->scratch() + "/Elsewhere", context_});
   ASSERT_TRUE(Ok(elsewhere));
   EXPECT_THAT(elsewhere.err, testing::Not(testing::HasSubstr("CopyIgnoredFile")));
   const Outcome failed = Build(absl::StrCat("# check=skip=CopyIgnoredFile;error=true\n", kText));
   EXPECT_EQ(failed.code, 1);
-  EXPECT_THAT(failed.err,
-              testing::HasSubstr(
-                  "lint violation found for rules: JSONArgsRecommended, StageNameCasing"));
+  EXPECT_THAT(
+      failed.err,
+      testing::HasSubstr("lint violation found for rules: JSONArgsRecommended, StageNameCasing"));
   EXPECT_TRUE(Ok(Build(kText, {"--build-arg", "BUILDKIT_DOCKERFILE_CHECK=skip=all;error=true"})));
 }
 
@@ -502,9 +503,9 @@ TEST_F(BuildTest, ADockerfileIsDescribedWithoutABuild) {
 
 TEST_F(BuildTest, ArgumentsForTheBuilderItself) {
   constexpr char kText[] = "FROM busybox:test\nRUN hostname > /name\n";
-  ASSERT_TRUE(Ok(Build(kText, {"--build-arg", "SOURCE_DATE_EPOCH=1000000000", "--build-arg",
-                               "BUILDKIT_SANDBOX_HOSTNAME=here", "--build-arg",
-                               "BUILDKIT_INLINE_CACHE=1"})));
+  ASSERT_TRUE(Ok(
+      Build(kText, {"--build-arg", "SOURCE_DATE_EPOCH=1000000000", "--build-arg",
+                    "BUILDKIT_SANDBOX_HOSTNAME=here", "--build-arg", "BUILDKIT_INLINE_CACHE=1"})));
   EXPECT_EQ(In({"cat", "/name"}), "here");
   EXPECT_THAT(Config("{{.Created}}"), testing::StartsWith("2001-09-09T01:46:40"));
   const std::string archive = bed_->scratch() + "/made.tar";

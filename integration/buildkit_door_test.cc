@@ -573,10 +573,10 @@ TEST_F(BuildkitDoorTest, DockersCommandLineBuilds) {
   ASSERT_TRUE(WriteFile(context + "/Dockerfile", "FROM busybox:door\nCOPY file /from-tar\n").ok());
   const Outcome tar = RunProgram({"tar", "-C", context, "-c", "."});
   ASSERT_TRUE(Ok(tar));
-  const Outcome from_tar = RunProgram(
-      {docker, "--host", "unix://" + Socket(), "build", "-t", "made", "-"}, tar.out,
-      absl::Seconds(120),
-      {{"DOCKER_CONFIG", bed_->scratch() + "/client"}, {"DOCKER_BUILDKIT", "1"}});
+  const Outcome from_tar =
+      RunProgram({docker, "--host", "unix://" + Socket(), "build", "-t", "made", "-"}, tar.out,
+                 absl::Seconds(120),
+                 {{"DOCKER_CONFIG", bed_->scratch() + "/client"}, {"DOCKER_BUILDKIT", "1"}});
   ASSERT_TRUE(Ok(from_tar));
   EXPECT_EQ(In({"cat", "/from-tar"}), "content\n");
 }

@@ -322,10 +322,10 @@ TEST_F(ComposeTest, TopAndImagesAreOneTableEach) {
   EXPECT_THAT(ComposeOut({"images"}), HasSubstr("CREATED"));
   // One image, two containers.
   EXPECT_EQ(ComposeOut({"images", "-q"}).size(), 64u);
-  EXPECT_THAT(ComposeOut({"images", "--format", "json"}),
-              ::testing::AllOf(::testing::StartsWith("[{"),
-                               HasSubstr("\"ContainerName\":\"demo-web-1\""),
-                               HasSubstr("\"LastTagTime\":")));
+  EXPECT_THAT(
+      ComposeOut({"images", "--format", "json"}),
+      ::testing::AllOf(::testing::StartsWith("[{"), HasSubstr("\"ContainerName\":\"demo-web-1\""),
+                       HasSubstr("\"LastTagTime\":")));
 }
 
 TEST_F(ComposeTest, RunIsOneOff) {

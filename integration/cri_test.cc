@@ -199,7 +199,9 @@ TEST_F(CriTest, WhatStatusSaysOfFeaturesIsSo) {
   request.mutable_config()->mutable_metadata()->set_name("main");
   request.mutable_config()->mutable_image()->set_image(kCriImage);
   for (const char* word : {"sleep", "98770"}) request.mutable_config()->add_command(word);
-  *request.mutable_config()->mutable_linux()->mutable_security_context()
+  *request.mutable_config()
+       ->mutable_linux()
+       ->mutable_security_context()
        ->mutable_namespace_options() = namespaces;
   wire::CreateContainerResponse created;
   status = Call(&wire::RuntimeService::Stub::CreateContainer, request, &created);

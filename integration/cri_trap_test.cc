@@ -33,9 +33,9 @@ using testing::HasSubstr;
 
 constexpr char kCorePattern[] = "/proc/sys/kernel/core_pattern";
 // As the kubelet asks for them.
-constexpr const char* kMasked[] = {"/proc/asound",      "/proc/acpi",         "/proc/kcore",
+constexpr const char* kMasked[] = {"/proc/asound",      "/proc/acpi",          "/proc/kcore",
                                    "/proc/keys",        "/proc/latency_stats", "/proc/timer_list",
-                                   "/proc/timer_stats", "/proc/sched_debug",  "/proc/scsi",
+                                   "/proc/timer_stats", "/proc/sched_debug",   "/proc/scsi",
                                    "/sys/firmware"};
 constexpr const char* kReadOnly[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
                                      "/proc/sysrq-trigger"};
@@ -204,8 +204,8 @@ TEST_F(CriTrapTest, MasksHoldWhateverAnImageHasInTheirPlace) {
                              {"/etc/resolv.conf", "../../../../../etc/shadow"}};
   int started = 0;
   for (const Trap& trap : kTraps) {
-    const std::string what = absl::StrCat(
-        trap.path, " -> ", trap.target == nullptr ? "a FIFO" : trap.target);
+    const std::string what =
+        absl::StrCat(trap.path, " -> ", trap.target == nullptr ? "a FIFO" : trap.target);
     const std::string image = absl::StrCat("trap:", images_made_ + 1);
     MakeImage(image, [&trap](const std::string& root) { Plant(root, trap.path, trap.target); });
     for (const std::string& pod : pods_) {
@@ -249,12 +249,13 @@ TEST_F(CriTrapTest, MasksHoldWhileASiblingChangesTheSharedDev) {
       if (!id.empty()) {
         ++started;
         // A command's own /dev/null may be the link just then.
-        const std::string out = Output(
-            id, "for f in kcore keys timer_list latency_stats sched_debug; do"
-                "  [ -e /proc/$f ] || continue;"
-                "  (echo pwned >/proc/$f) 2>&3;"
-                "  [ -z \"$(head -c 10 /proc/$f 2>&3)\" ] || echo $f has content;"
-                "done 3>/tmp/errors; echo checked");
+        const std::string out =
+            Output(id,
+                   "for f in kcore keys timer_list latency_stats sched_debug; do"
+                   "  [ -e /proc/$f ] || continue;"
+                   "  (echo pwned >/proc/$f) 2>&3;"
+                   "  [ -z \"$(head -c 10 /proc/$f 2>&3)\" ] || echo $f has content;"
+                   "done 3>/tmp/errors; echo checked");
         EXPECT_TRUE(out == "checked\n" || absl::StartsWith(out, "refused: ")) << out;
         RemoveContainerOf(id);
       }
@@ -270,13 +271,11 @@ TEST_F(CriTrapTest, TheTerminalIsATerminalWhateverTheImageHasInItsPlace) {
     const char* path;
     const char* target;
   };
-  constexpr Trap kTraps[] = {{"/dev/console", kCorePattern},
-                             {"/dev/console", "/proc/sysrq-trigger"},
-                             {"/dev/console", ""},
-                             {"/dev/pts", "/proc/sys/kernel"},
-                             {"/dev/pts/0", kCorePattern},
-                             {"/dev/ptmx", kCorePattern},
-                             {"/dev/tty", kCorePattern}};
+  constexpr Trap kTraps[] = {
+      {"/dev/console", kCorePattern}, {"/dev/console", "/proc/sysrq-trigger"},
+      {"/dev/console", ""},           {"/dev/pts", "/proc/sys/kernel"},
+      {"/dev/pts/0", kCorePattern},   {"/dev/ptmx", kCorePattern},
+      {"/dev/tty", kCorePattern}};
   int started = 0;
   for (const Trap& trap : kTraps) {
     const std::string what = absl::StrCat(trap.path, " -> ", trap.target);

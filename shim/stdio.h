@@ -145,9 +145,9 @@ class ProcessIo : public std::enable_shared_from_this<ProcessIo> {
   // Ends all streams now. Clients are detached with `reason`.
   void Close(absl::Status reason = absl::OkStatus());
 
-  // The log goes on in a new file of its name, for who has moved the old one. Calls back on the loop
-  // thread when the file is there, or with what the file system said; the next line of output tries
-  // again. Ok at once without a log.
+  // The log goes on in a new file of its name, for who has moved the old one. Calls back on the
+  // loop thread when the file is there, or with what the file system said; the next line of output
+  // tries again. Ok at once without a log.
   void ReopenLog(std::function<void(absl::Status)> done);
 
  private:

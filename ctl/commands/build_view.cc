@@ -193,8 +193,7 @@ void BuildView::EndExport() {
 void BuildView::Plain(Step& step, const v1::BuildStep& before, bool is_new) {
   const std::string number = absl::StrCat("#", step.number, " ");
   if (is_new) write_(absl::StrCat(number, Printable(step.step.name()), "\n"));
-  if (!step.step.has_completed_at() || before.has_completed_at() ||
-      exports_ == step.step.number())
+  if (!step.step.has_completed_at() || before.has_completed_at() || exports_ == step.step.number())
     return;
   if (!step.progress.empty() && step.step.error().empty())
     write_(absl::StrCat(number, Printable(step.progress), " done\n"));
@@ -221,8 +220,8 @@ void BuildView::Output(Step& step, const v1::BuildLog& log) {
     if (!line.empty() && line.back() == '\r') line.pop_back();
     if (style_ == Style::kPlain) {
       const double seconds = absl::ToDoubleSeconds(absl::Now() - TimeOf(step.step.started_at()));
-      write_(absl::StrFormat("#%d %.3f %s\n", step.number, std::max(0.0, seconds),
-                             Printable(line)));
+      write_(
+          absl::StrFormat("#%d %.3f %s\n", step.number, std::max(0.0, seconds), Printable(line)));
     }
     step.lines.push_back(std::move(line));
     while (step.lines.size() > 50) step.lines.pop_front();
@@ -288,8 +287,8 @@ std::string FailedLines(absl::string_view dockerfile, absl::string_view failure)
       absl::StrCat(Printable(failure.substr(0, colon)), ":", line, "\n--------------------\n");
   const int last = std::min(line + 2, static_cast<int>(lines.size()));
   for (int i = std::max(1, line - 2); i <= last; ++i) {
-    const std::string shown = absl::StrFormat("%4d | %s %s", i, i == line ? ">>>" : "   ",
-                                              Printable(lines[i - 1]));
+    const std::string shown =
+        absl::StrFormat("%4d | %s %s", i, i == line ? ">>>" : "   ", Printable(lines[i - 1]));
     absl::StrAppend(&out, absl::StripTrailingAsciiWhitespace(shown), "\n");
   }
   return out + "--------------------\n";

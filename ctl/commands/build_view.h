@@ -52,7 +52,7 @@ class BuildView {
   const absl::Time start_;
   std::map<int, Step> steps_;
   std::vector<std::string> warnings_;
-  int exports_ = 0;                 // the step whose end is held back, 0 for none
+  int exports_ = 0;                // the step whose end is held back, 0 for none
   std::vector<std::string> made_;  // what it has made
   size_t drawn_lines_ = 0;
   absl::Time last_draw_ = absl::InfinitePast();

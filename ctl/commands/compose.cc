@@ -257,8 +257,7 @@ absl::StatusOr<int> RunVerbWith(Context& context, const Verb& verb,
 }
 
 std::string ShortName(const compose::Project& project, const std::string& container) {
-  return std::string(
-      absl::StripPrefix(container, absl::StrCat(project.name, project.separator)));
+  return std::string(absl::StripPrefix(container, absl::StrCat(project.name, project.separator)));
 }
 
 namespace {

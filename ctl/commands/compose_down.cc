@@ -436,11 +436,11 @@ class RmAction final : public Action {
     const std::unique_ptr<ProgressBoard> board = MakeBoard(context, style, "rm");
     GANTRY_RETURN_IF_ERROR(
         EachContainer(context, flags_, *board, project, containers,
-                      stop_ ? Order::kAfterDependants : Order::kNone, "Removing",
-                      "Removed", [&](const ObservedContainer& container) -> absl::Status {
+                      stop_ ? Order::kAfterDependants : Order::kNone, "Removing", "Removed",
+                      [&](const ObservedContainer& container) -> absl::Status {
                         if (stop_) {
-                          GANTRY_RETURN_IF_ERROR(engine.StopWithHooks(
-                              project, container.service, container.id, std::nullopt));
+                          GANTRY_RETURN_IF_ERROR(engine.StopWithHooks(project, container.service,
+                                                                      container.id, std::nullopt));
                         }
                         return engine.Remove(container.id, stop_, volumes_);
                       }));

@@ -279,9 +279,10 @@ class PullAction final : public Action {
     GANTRY_RETURN_IF_ERROR(status);
     for (const absl::Status& failure : failures) context.Complain(failure);
     if (!buildable.empty()) {
-      context.Err(absl::StrCat("WARN Some service image(s) must be built from source by running:\n"
-                               "    ctl compose build ",
-                               absl::StrJoin(buildable, " "), "\n"));
+      context.Err(
+          absl::StrCat("WARN Some service image(s) must be built from source by running:\n"
+                       "    ctl compose build ",
+                       absl::StrJoin(buildable, " "), "\n"));
     }
     return failures.empty() || ignore_failures_ ? 0 : 1;
   }
@@ -477,8 +478,7 @@ absl::Status BuildOne(Context& context, ProgressBoard& board, const compose::Pro
   const std::string part = absl::StrCat("Image ", step.object);
   const ProgressBoard::Style style = quiet ? ProgressBoard::Style::kSilent : board.style();
   BuildWords build(project, step.service);
-  GANTRY_ASSIGN_OR_RETURN(const std::vector<std::string> words,
-                          build.Make(step.object, style));
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<std::string> words, build.Make(step.object, style));
   board.Update(part, "Building", ProgressBoard::Mark::kWorking);
   // On a terminal each build draws itself, so that there is one at a time.
   static absl::Mutex terminal(absl::kConstInit);

@@ -242,9 +242,8 @@ class ImagesAction final : public Action {
         return status;
       }
       const v1::ImageDetails& image = response.image();
-      const absl::Time named =
-          engine::FromProto(image.has_last_tagged_at() ? image.last_tagged_at()
-                                                       : image.summary().created_at());
+      const absl::Time named = engine::FromProto(
+          image.has_last_tagged_at() ? image.last_tagged_at() : image.summary().created_at());
       const std::string id(absl::StripPrefix(image.summary().id(), "sha256:"));
       if (std::find(ids.begin(), ids.end(), id) == ids.end()) ids.push_back(id);
       const std::string& name = container.image();

@@ -129,9 +129,9 @@ class OutputPrinter::Printer {
     }
     bool at_first = true;
     absl::Time old_start = absl::InfiniteFuture();  // of a run that was over at the first look
-    absl::Time start = absl::InfinitePast();  // of the run that was seen last,
-    absl::Time read = absl::InfinitePast();   // of the one whose output was read,
-    absl::Time said = absl::InfinitePast();   // and of the one whose end was said
+    absl::Time start = absl::InfinitePast();        // of the run that was seen last,
+    absl::Time read = absl::InfinitePast();         // of the one whose output was read,
+    absl::Time said = absl::InfinitePast();         // and of the one whose end was said
     bool runs = false, down = false;
     while (!stopped_) {
       absl::Status status;
@@ -394,14 +394,13 @@ class LogsAction final : public Action {
     GANTRY_ASSIGN_OR_RETURN(std::vector<ObservedContainer> containers,
                             ContainersOf(engine, project, services, /*all=*/true,
                                          /*one_offs=*/false, /*reversed=*/false));
-    containers.erase(
-        std::remove_if(containers.begin(), containers.end(),
-                       [&](const ObservedContainer& one) {
-                         return (index_ != 0 && one.number != index_) ||
-                                (!project.model.entries.empty() &&
-                                 project.FindService(one.service) == nullptr);
-                       }),
-        containers.end());
+    containers.erase(std::remove_if(containers.begin(), containers.end(),
+                                    [&](const ObservedContainer& one) {
+                                      return (index_ != 0 && one.number != index_) ||
+                                             (!project.model.entries.empty() &&
+                                              project.FindService(one.service) == nullptr);
+                                    }),
+                     containers.end());
     return containers;
   }
 

@@ -246,9 +246,8 @@ class UpAction final : public Action {
   // Services that options name are among those that this command brings up.
   absl::Status CheckNames(const compose::Project& project,
                           const compose::UpOptions& options) const {
-    GANTRY_ASSIGN_OR_RETURN(
-        const std::vector<std::string> all,
-        compose::InDependencyOrder(project, options.services, options.no_deps));
+    GANTRY_ASSIGN_OR_RETURN(const std::vector<std::string> all,
+                            compose::InDependencyOrder(project, options.services, options.no_deps));
     const auto known = [&](const std::string& name) {
       return std::find(all.begin(), all.end(), name) != all.end();
     };
@@ -285,8 +284,8 @@ class UpAction final : public Action {
         return attach(ids);
       };
     }
-    const absl::Status status = compose::Apply(
-        project, plan, engine, *board, apply, attach ? cancelled_ : Interrupts::once(), started);
+    const absl::Status status = compose::Apply(project, plan, engine, *board, apply,
+                                               attach ? cancelled_ : Interrupts::once(), started);
     board->Finish();
     return status;
   }
@@ -361,15 +360,14 @@ class UpAction final : public Action {
     absl::Mutex mutex;
     std::optional<int> code;
     std::atomic<bool> aborting{false};
-    OutputPrinter printer(context, engine, project, follow,
-                          [&](const ObservedContainer& container, int status) {
-                            const bool counts =
-                                exit_code_from_.empty() || exit_code_from_ == container.service;
-                            if (!counts || !(abort_ || (abort_failure_ && status != 0))) return;
-                            absl::MutexLock lock(&mutex);
-                            if (!code.has_value()) code = status;
-                            aborting = true;
-                          });
+    OutputPrinter printer(
+        context, engine, project, follow, [&](const ObservedContainer& container, int status) {
+          const bool counts = exit_code_from_.empty() || exit_code_from_ == container.service;
+          if (!counts || !(abort_ || (abort_failure_ && status != 0))) return;
+          absl::MutexLock lock(&mutex);
+          if (!code.has_value()) code = status;
+          aborting = true;
+        });
     const auto enough = [&aborting] { return Interrupts::once() || aborting; };
 
     // Either ends the waits of what is under way.
@@ -488,8 +486,7 @@ class UpAction final : public Action {
         engine.Kill(container.id, "KILL").IgnoreError();
       }
     });
-    const absl::Status status =
-        StopContainers(*board, project, engine, containers, up_.timeout());
+    const absl::Status status = StopContainers(*board, project, engine, containers, up_.timeout());
     stopped.Notify();
     killer.join();
     board->Finish();

@@ -153,8 +153,7 @@ class ProjectWatch {
     up.images_done = true;
     GANTRY_ASSIGN_OR_RETURN(const compose::Observed observed, engine_.Observe(project_, {service}));
     GANTRY_ASSIGN_OR_RETURN(const compose::Plan plan, compose::PlanUp(project_, observed, up));
-    GANTRY_RETURN_IF_ERROR(
-        ApplyQuietly(context_, flags_, engine_, project_, plan, /*lines=*/true));
+    GANTRY_RETURN_IF_ERROR(ApplyQuietly(context_, flags_, engine_, project_, plan, /*lines=*/true));
     if (options_.prune && before.ok()) {
       const absl::StatusOr<std::string> after = engine_.ImageDigest(image);
       // One that something else uses stays.
@@ -265,8 +264,8 @@ class WatchAction final : public Action {
                                 engine.Observe(project, services));
         GANTRY_ASSIGN_OR_RETURN(const compose::Plan plan, compose::PlanUp(project, observed, up));
         const compose::Plan images = plan.OnlyImages();
-        GANTRY_RETURN_IF_ERROR(ApplyQuietly(context, flags_, engine, project,
-                                            images.steps.empty() ? plan : images));
+        GANTRY_RETURN_IF_ERROR(
+            ApplyQuietly(context, flags_, engine, project, images.steps.empty() ? plan : images));
         if (images.steps.empty()) break;
         up.images_done = true;
       }

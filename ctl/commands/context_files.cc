@@ -138,15 +138,13 @@ class Lister {
     const ssize_t length = is_directory ? listxattr(path.c_str(), list, sizeof list)
                                         : llistxattr(path.c_str(), list, sizeof list);
     if (length <= 0) return;
-    for (const absl::string_view name :
-         absl::StrSplit(absl::string_view(list, static_cast<size_t>(length)), '\0',
-                        absl::SkipEmpty())) {
+    for (const absl::string_view name : absl::StrSplit(
+             absl::string_view(list, static_cast<size_t>(length)), '\0', absl::SkipEmpty())) {
       if (name != "security.capability" && !absl::StartsWith(name, "user.")) continue;
       char value[kMaxAttributeBytes];
       const std::string key(name);
-      const ssize_t size = is_directory
-                               ? getxattr(path.c_str(), key.c_str(), value, sizeof value)
-                               : lgetxattr(path.c_str(), key.c_str(), value, sizeof value);
+      const ssize_t size = is_directory ? getxattr(path.c_str(), key.c_str(), value, sizeof value)
+                                        : lgetxattr(path.c_str(), key.c_str(), value, sizeof value);
       if (size >= 0)
         (*entry.mutable_attributes())[key] = std::string(value, static_cast<size_t>(size));
     }

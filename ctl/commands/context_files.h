@@ -32,8 +32,7 @@ class FrameWriter;
 absl::StatusOr<engine::IgnoreRules> ContextRules(const std::string& directory,
                                                  const std::string& dockerfile);
 // The text of that file; "" if there is none.
-absl::StatusOr<std::string> IgnoreText(const std::string& directory,
-                                       const std::string& dockerfile);
+absl::StatusOr<std::string> IgnoreText(const std::string& directory, const std::string& dockerfile);
 
 class ContextFiles {
  public:

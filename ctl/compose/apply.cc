@@ -32,7 +32,7 @@ class Applier {
       case Step::Kind::kPull: {
         const absl::Status pulled = options_.pull(step);
         return pulled.ok() || !step.builds || absl::IsCancelled(pulled) ? pulled
-                                                                         : options_.build(step);
+                                                                        : options_.build(step);
       }
       case Step::Kind::kBuild:
         return options_.build(step);

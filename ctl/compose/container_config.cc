@@ -377,8 +377,7 @@ class Translator : private ServiceReader {
       }
       // CONTAINER[:ALIAS] of containers that are not the project's.
       Each("external_links", [&](const std::string& text) {
-        attachment->add_links(absl::StrContains(text, ':') ? text
-                                                           : absl::StrCat(text, ":", text));
+        attachment->add_links(absl::StrContains(text, ':') ? text : absl::StrCat(text, ":", text));
       });
     }
     config_.set_network_mode(config_.networks(0).network());

@@ -138,8 +138,7 @@ absl::StatusOr<Observed> Engine::Observe(const Project& project,
     GANTRY_RETURN_IF_ERROR(status);
     out.images[image] = response.image().summary().id();
     if (response.image().has_last_tagged_at()) {
-      out.image_ages[image] =
-          absl::Now() - engine::FromProto(response.image().last_tagged_at());
+      out.image_ages[image] = absl::Now() - engine::FromProto(response.image().last_tagged_at());
     }
     return absl::OkStatus();
   };

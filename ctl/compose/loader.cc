@@ -183,8 +183,7 @@ class Loader {
     for (std::string& file : files) {
       file = Absolute(file, options_.current_directory);
       const absl::StatusOr<std::string> text = options_.read(file);
-      if (!text.ok())
-        return absl::NotFoundError(absl::StrCat("couldn't find env file: ", file));
+      if (!text.ok()) return absl::NotFoundError(absl::StrCat("couldn't find env file: ", file));
       GANTRY_RETURN_IF_ERROR(
           TakeEnvironment(file, *text, options_.environment, project_.environment));
       project_.env_files.push_back(file);

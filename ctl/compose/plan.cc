@@ -134,8 +134,8 @@ class Planner {
     const std::string policy = options_.pull.empty() ? said : options_.pull;
     const std::optional<absl::Duration> limit = MaxImageAge(policy);
     const auto age = observed_.image_ages.find(image);
-    const bool stale = limit.has_value() && age != observed_.image_ages.end() &&
-                       age->second >= *limit;
+    const bool stale =
+        limit.has_value() && age != observed_.image_ages.end() && age->second >= *limit;
     Step step;
     step.object = image;
     step.service = name;
@@ -162,9 +162,9 @@ class Planner {
       step.reason = "not here";
       return step;
     }
-    return absl::FailedPreconditionError(absl::StrCat(
-        "image ", image, " of service ", name, " is not here, and ",
-        builds ? "--no-build forbids making it" : "the pull policy is never"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("image ", image, " of service ", name, " is not here, and ",
+                     builds ? "--no-build forbids making it" : "the pull policy is never"));
   }
 
   absl::Status Networks() {
@@ -272,8 +272,7 @@ class Planner {
                        const ObservedContainer& container) const {
     if (options_.no_recreate) return "";
     if (options_.force_recreate) return "forced";
-    if (options_.recreate_deps && !options_.services.empty() &&
-        !Contains(options_.services, name))
+    if (options_.recreate_deps && !options_.services.empty() && !Contains(options_.services, name))
       return "forced, as a dependency";
     if (container.hash != ServiceHash(project_, name, ids_)) return "configuration changed";
     const auto image = observed_.images.find(ImageOf(project_, name));
@@ -528,7 +527,7 @@ class Planner {
   const UpOptions& options_;
   Plan plan_;
   std::vector<std::string> order_;
-  std::map<std::string, size_t> image_step_;    // by service
+  std::map<std::string, size_t> image_step_;  // by service
   std::map<std::string, std::vector<size_t>> mounted_step_;
   std::map<std::string, size_t> network_step_;  // by key
   std::map<std::string, size_t> volume_step_;

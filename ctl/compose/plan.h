@@ -49,7 +49,7 @@ struct Observed {
   std::vector<ObservedContainer> containers;         // of the project, one-offs too
   std::map<std::string, ObservedResource> networks;  // by name
   std::map<std::string, ObservedResource> volumes;
-  std::map<std::string, std::string> images;  // reference -> digest of those that are here
+  std::map<std::string, std::string> images;         // reference -> digest of those that are here
   std::map<std::string, absl::Duration> image_ages;  // since they got that name
 };
 

@@ -286,31 +286,30 @@ TEST_F(PlanTest, WhatCanBeBuiltIsPulledWhereThatIsAskedFor) {
 }
 
 TEST_F(PlanTest, BuildsComeAfterThoseTheyStartFrom) {
-  const Project project =
-      Load("services:\n"
-           "  a: {build: {context: ., additional_contexts: {base: 'service:z'}}}\n"
-           "  z: {build: ., profiles: [never]}\n"
-           "  b: {image: x, volumes: [{type: image, source: files, target: /f}]}\n");
+  const Project project = Load(
+      "services:\n"
+      "  a: {build: {context: ., additional_contexts: {base: 'service:z'}}}\n"
+      "  z: {build: ., profiles: [never]}\n"
+      "  b: {image: x, volumes: [{type: image, source: files, target: /f}]}\n");
   // One that is off is not built.
   options_.services = {"b"};
-  EXPECT_THAT(Lines(project),
-              ElementsAre("pull image x (not here)", "pull image files (not here)",
-                          "create network demo_default", "create container demo-b-1",
-                          "start container demo-b-1"));
-  const Project both =
-      Load("services:\n"
-           "  a: {build: {context: ., additional_contexts: {base: 'service:z'}}}\n"
-           "  z: {build: .}\n");
+  EXPECT_THAT(Lines(project), ElementsAre("pull image x (not here)", "pull image files (not here)",
+                                          "create network demo_default",
+                                          "create container demo-b-1", "start container demo-b-1"));
+  const Project both = Load(
+      "services:\n"
+      "  a: {build: {context: ., additional_contexts: {base: 'service:z'}}}\n"
+      "  z: {build: .}\n");
   options_.services = {"a"};
   const Plan images = PlanUp(both, observed_, options_)->OnlyImages();
   ASSERT_EQ(images.steps.size(), 2u);
   EXPECT_EQ(images.steps[0].object, "demo-z");
   EXPECT_EQ(images.steps[1].object, "demo-a");
   EXPECT_THAT(images.steps[1].after, ElementsAre(0));
-  const Project circle =
-      Load("services:\n"
-           "  a: {build: {context: ., additional_contexts: {base: 'service:b'}}}\n"
-           "  b: {build: {context: ., additional_contexts: {base: 'service:a'}}}\n");
+  const Project circle = Load(
+      "services:\n"
+      "  a: {build: {context: ., additional_contexts: {base: 'service:b'}}}\n"
+      "  b: {build: {context: ., additional_contexts: {base: 'service:a'}}}\n");
   options_.services = {};
   EXPECT_THAT(std::string(PlanUp(circle, observed_, options_).status().message()),
               HasSubstr("builds start from each other: a -> b -> a"));
@@ -475,21 +474,20 @@ TEST_F(PlanTest, KeysThatFewPeopleUseReachTheContainer) {
       "services: {web: {image: w, external_links: [redis, 'old_db_1:db'],"
       " networks: {default: {interface_name: eth7}},"
       " deploy: {restart_policy: {condition: unless-stopped}}}}");
-  const v1::ContainerConfig config =
-      ContainerConfigOf(project, {"web", 1, "", ""}, {}).value();
+  const v1::ContainerConfig config = ContainerConfigOf(project, {"web", 1, "", ""}, {}).value();
   EXPECT_THAT(config.networks(0).links(), ElementsAre("redis:redis", "old_db_1:db"));
   EXPECT_EQ(config.networks(0).driver_options().at("com.docker.network.endpoint.ifname"), "eth7");
   EXPECT_EQ(config.restart_policy().name(), "unless-stopped");
 }
 
 TEST_F(PlanTest, WhatHasNoEffectIsSaid) {
-  Lines(Load("services:\n  web:\n    image: w\n    cpu_count: 2\n    secrets:\n"
-             "      - {source: s, mode: 0400}\n      - t\n"
-             "secrets: {s: {file: ./s}, t: {file: ./t}}\n"));
-  EXPECT_THAT(warnings_,
-              ElementsAre(HasSubstr("services.web.cpu_count is for Windows"),
-                          HasSubstr("services.web.secrets: s is a file of the "
-                                    "host and keeps its owner and mode")));
+  Lines(
+      Load("services:\n  web:\n    image: w\n    cpu_count: 2\n    secrets:\n"
+           "      - {source: s, mode: 0400}\n      - t\n"
+           "secrets: {s: {file: ./s}, t: {file: ./t}}\n"));
+  EXPECT_THAT(warnings_, ElementsAre(HasSubstr("services.web.cpu_count is for Windows"),
+                                     HasSubstr("services.web.secrets: s is a file of the "
+                                               "host and keeps its owner and mode")));
 }
 
 TEST_F(PlanTest, BadValuesNameServiceAndKey) {

@@ -29,9 +29,8 @@ void ProgressBoard::Animate() {
   animation_ = std::thread([this] {
     absl::MutexLock lock(&mutex_);
     while (!mutex_.AwaitWithTimeout(absl::Condition(&finished_), kFrame)) {
-      const bool moves = std::any_of(lines_.begin(), lines_.end(), [](const Line& line) {
-        return line.mark == Mark::kWorking;
-      });
+      const bool moves = std::any_of(lines_.begin(), lines_.end(),
+                                     [](const Line& line) { return line.mark == Mark::kWorking; });
       if (moves && away_ == 0) Draw(/*last=*/false);
     }
   });

@@ -133,10 +133,9 @@ absl::Status VisitBuild(const Project& project, const std::string& name,
   const bool again = std::find(path.begin(), path.end(), name) != path.end();
   path.push_back(name);
   if (again) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(service->at.Text(), ": services.", name,
-                     ".build.additional_contexts: builds start from each other: ",
-                     absl::StrJoin(path, " -> ")));
+    return absl::InvalidArgumentError(absl::StrCat(
+        service->at.Text(), ": services.", name,
+        ".build.additional_contexts: builds start from each other: ", absl::StrJoin(path, " -> ")));
   }
   for (const std::string& other : BuildsFrom(*service))
     GANTRY_RETURN_IF_ERROR(VisitBuild(project, other, path, order));
@@ -190,8 +189,7 @@ std::optional<absl::Duration> MaxImageAge(absl::string_view policy) {
 }
 
 bool IsPullPolicy(absl::string_view policy) {
-  for (const char* known :
-       {"always", "never", "build", "if_not_present", "missing", "refresh"}) {
+  for (const char* known : {"always", "never", "build", "if_not_present", "missing", "refresh"}) {
     if (policy == known) return true;
   }
   return MaxImageAge(policy).has_value();

@@ -58,14 +58,13 @@ int Serve(const std::string& name, const char* port) {
 
 // Searches $PATH, which the kernel's answer for a file that may not be executed ends.
 int RunShell(char** argv) {
-  const std::string script = argv[1] != nullptr && argv[2] != nullptr && argv[3] == nullptr &&
-                                     std::string(argv[1]) == "-c"
-                                 ? argv[2]
-                                 : "";
-  const std::string program =
-      std::all_of(script.begin(), script.end(), [](unsigned char c) { return isalnum(c); })
-          ? script
+  const std::string script =
+      argv[1] != nullptr && argv[2] != nullptr && argv[3] == nullptr && std::string(argv[1]) == "-c"
+          ? argv[2]
           : "";
+  const std::string program =
+      std::all_of(script.begin(), script.end(), [](unsigned char c) { return isalnum(c); }) ? script
+                                                                                            : "";
   std::string path = getenv("PATH") == nullptr ? "" : getenv("PATH");
   while (!program.empty() && !path.empty()) {
     const size_t colon = path.find(':');

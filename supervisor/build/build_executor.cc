@@ -297,9 +297,8 @@ absl::Status BuildExecutor::Build(const core::CallContext& call,
   lints.insert(lints.end(), plans[0].lints.begin(), plans[0].lints.end());
   if (!request.call().empty()) {
     v1::BuildResponse response;
-    GANTRY_ASSIGN_OR_RETURN(
-        *response.mutable_report(),
-        ReportOf(request.call(), text, *dockerfile, plans[0], lints, lint_rules));
+    GANTRY_ASSIGN_OR_RETURN(*response.mutable_report(), ReportOf(request.call(), text, *dockerfile,
+                                                                 plans[0], lints, lint_rules));
     return log.Send(std::move(response));
   }
   std::stable_sort(lints.begin(), lints.end(),

@@ -188,10 +188,10 @@ absl::StatusOr<ClientLayout> TakeLayout(const InputParts& parts, int index, cons
 absl::StatusOr<BuildInputs> TakeInputs(const InputParts& parts) {
   BuildInputs inputs;
   if (!parts.request->remote_context().empty()) {
-    GANTRY_ASSIGN_OR_RETURN(RemoteContext fetched,
-                            TakeRemoteContext("", parts.request->remote_context(),
-                                              KeepsGitDir(*parts.request), parts.places,
-                                              *parts.remote, parts.cancel, *parts.log));
+    GANTRY_ASSIGN_OR_RETURN(
+        RemoteContext fetched,
+        TakeRemoteContext("", parts.request->remote_context(), KeepsGitDir(*parts.request),
+                          parts.places, *parts.remote, parts.cancel, *parts.log));
     inputs.context = std::move(fetched.files);
     inputs.dockerfile_text = std::move(fetched.dockerfile_text);
   } else {

@@ -127,8 +127,7 @@ absl::Status BeginStage(const Instruction& from, const Variables& defaults, Buil
     return absl::InvalidArgumentError(
         absl::StrCat("base name (", from.words[0], ") should not be blank"));
   }
-  if (const absl::StatusOr<std::string> name =
-          ExpandWord(from.words[0], plan.escape, In(defaults));
+  if (const absl::StatusOr<std::string> name = ExpandWord(from.words[0], plan.escape, In(defaults));
       absl::StrContains(from.words[0], '$') && name.ok() &&
       !distribution::Reference::Parse(*name).ok()) {
     plan.lints.push_back({"InvalidDefaultArgInFrom",

@@ -304,8 +304,7 @@ absl::Status BuildRun::RunStage(int index) {
   }
   if (parts_.lint_rules != nullptr) {
     lints.insert(lints.end(), built.evaluator->lints().begin(), built.evaluator->lints().end());
-    GANTRY_RETURN_IF_ERROR(
-        ReportLints(lints, *parts_.lint_rules, parts_.plan->file, *parts_.log));
+    GANTRY_RETURN_IF_ERROR(ReportLints(lints, *parts_.lint_rules, parts_.plan->file, *parts_.log));
   }
   absl::MutexLock lock(&mu_);
   done_.emplace(index, std::move(built));

@@ -377,8 +377,7 @@ absl::Status ContextUpdate::Write(uint32_t index, std::string bytes) {
   GANTRY_ASSIGN_OR_RETURN(Open* const open, OpenContent(index));
   open->size_bytes += static_cast<int64_t>(bytes.size());
   received_bytes_ += static_cast<int64_t>(bytes.size());
-  GANTRY_RETURN_IF_ERROR(
-      WithContext(WriteAll(open->file.get(), bytes), listing_[index].path()));
+  GANTRY_RETURN_IF_ERROR(WithContext(WriteAll(open->file.get(), bytes), listing_[index].path()));
   // A small file costs more to hand over than to digest.
   if (!open->late && bytes.size() < kSmallBytes) {
     open->hasher->Update(bytes);

@@ -6,8 +6,8 @@
 //                                               lists; its time is that of the last use
 //
 // A build has its tree for itself until it ends; another build with the same key gets the next
-// copy, .1, .2, ... The lock ends with the process. Files are not synced: an index holds only in the
-// boot that wrote it, and a tree without one is thrown away.
+// copy, .1, .2, ... The lock ends with the process. Files are not synced: an index holds only in
+// the boot that wrote it, and a tree without one is thrown away.
 //
 //   ContextStore::Begin() -> Add() each entry -> Wanted() -> Write() and Close() -> Finish()
 //

@@ -31,9 +31,8 @@ constexpr std::array<absl::string_view, 3> kHarmlessWords = {"public", "file", "
 
 template <class List>
 bool Has(const List& list, absl::string_view name) {
-  return std::any_of(list.begin(), list.end(), [&](absl::string_view one) {
-    return absl::EqualsIgnoreCase(one, name);
-  });
+  return std::any_of(list.begin(), list.end(),
+                     [&](absl::string_view one) { return absl::EqualsIgnoreCase(one, name); });
 }
 
 bool IsLower(absl::string_view text) { return absl::AsciiStrToLower(text) == text; }

@@ -42,9 +42,8 @@ Json TextsOf(absl::string_view text) { return Json::array({absl::Base64Escape(te
 
 // The same in what a check says.
 Json SourcesOf(absl::string_view text, const Dockerfile& file) {
-  return Json::array({{{"filename", file.file},
-                       {"data", absl::Base64Escape(text)},
-                       {"language", "Dockerfile"}}});
+  return Json::array(
+      {{{"filename", file.file}, {"data", absl::Base64Escape(text)}, {"language", "Dockerfile"}}});
 }
 
 // "JSONArgsRecommended" -> "json-args-recommended"
@@ -84,8 +83,7 @@ DockerfileReport Check(absl::string_view text, const Dockerfile& file,
                         {"detail", lint.text},
                         {"location", LocationOf(lint.line)}});
   }
-  report.json =
-      Print({{"warnings", std::move(warnings)}, {"sources", SourcesOf(text, file)}});
+  report.json = Print({{"warnings", std::move(warnings)}, {"sources", SourcesOf(text, file)}});
   report.failed = !lints.empty();
   report.text = lints.empty()       ? "Check complete, no warnings found.\n"
                 : lints.size() == 1 ? "Check complete, 1 warning has been found!\n"
@@ -168,8 +166,8 @@ bool Reads(absl::string_view text, absl::string_view name) {
     absl::string_view rest = text.substr(at + 1);
     absl::ConsumePrefix(&rest, "{");
     if (!absl::ConsumePrefix(&rest, name)) continue;
-    if (rest.empty() || (!absl::ascii_isalnum(static_cast<unsigned char>(rest[0])) &&
-                         rest[0] != '_'))
+    if (rest.empty() ||
+        (!absl::ascii_isalnum(static_cast<unsigned char>(rest[0])) && rest[0] != '_'))
       return true;
   }
   return false;

@@ -66,8 +66,8 @@ absl::StatusOr<LayerStep> StageEvaluator::Run(const Instruction& instruction) {
     }
   }
   for (const std::string& mount : instruction.FlagValues("mount")) {
-    GANTRY_ASSIGN_OR_RETURN(
-        RunMount parsed, ParseRunMount(mount, step.working_dir, plan_.escape, Variables()));
+    GANTRY_ASSIGN_OR_RETURN(RunMount parsed,
+                            ParseRunMount(mount, step.working_dir, plan_.escape, Variables()));
     step.mounts.push_back(std::move(parsed));
   }
   const std::string* network = instruction.FlagValue("network");

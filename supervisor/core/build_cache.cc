@@ -147,9 +147,8 @@ absl::StatusOr<absl::optional<BuildCache::Hit>> BuildCache::TakeOver(ImageBuild:
     commit.expected = layer.digest;
     commit.size_bytes = layer.size_bytes;
     // Complete from the start, unless the blob is gone.
-    here = (*ingest)->offset() == layer.size_bytes
-               ? (*ingest)->Commit(commit).status()
-               : absl::NotFoundError("the blob is gone");
+    here = (*ingest)->offset() == layer.size_bytes ? (*ingest)->Commit(commit).status()
+                                                   : absl::NotFoundError("the blob is gone");
     if (!here.ok()) (void)session.store().AbortIngest(options.ref);
   }
   // Another build may be at the same blob: this one does the step.

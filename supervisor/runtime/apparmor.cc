@@ -71,8 +71,8 @@ absl::Status LoadDefaultAppArmorProfile(const std::string& root) {
   }
   if (!result.ok()) return result.status();
   if (result->status.ok()) return absl::OkStatus();
-  return absl::UnknownError(absl::StrCat("apparmor_parser: profile ", kDefaultAppArmorProfile,
-                                         ": ", result->status.ToString(), ": ", result->err));
+  return absl::UnknownError(absl::StrCat("apparmor_parser: profile ", kDefaultAppArmorProfile, ": ",
+                                         result->status.ToString(), ": ", result->err));
 }
 
 absl::Status CheckAppArmorProfile(absl::string_view name, const std::string& root) {

@@ -136,8 +136,7 @@ class GatewayService final : public frontend::LLBBridge::CallbackService {
   grpc::ServerUnaryReactor* Evaluate(grpc::CallbackServerContext* context,
                                      const frontend::EvaluateRequest* request,
                                      frontend::EvaluateResponse*) override {
-    return WithJob(context,
-                   [=](Call&, SolveJob& job) { return CheckRef(job, request->ref()); });
+    return WithJob(context, [=](Call&, SolveJob& job) { return CheckRef(job, request->ref()); });
   }
 
   grpc::ServerUnaryReactor* Inputs(grpc::CallbackServerContext* context,
@@ -172,8 +171,7 @@ class GatewayService final : public frontend::LLBBridge::CallbackService {
     asked.ref = job.ref();
     asked.session = job.session();
     asked.solve = std::move(solve);
-    GANTRY_ASSIGN_OR_RETURN(const v1::BuildReport report,
-                            solver_.Describe(call, std::move(asked)));
+    GANTRY_ASSIGN_OR_RETURN(const v1::BuildReport report, solver_.Describe(call, std::move(asked)));
     auto& metadata = *response->mutable_result()->mutable_metadata();
     metadata["result.json"] = report.json();
     metadata["result.txt"] = report.text();
@@ -208,8 +206,7 @@ class GatewayService final : public frontend::LLBBridge::CallbackService {
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> NewGatewayService(Solver& solver, SolveJobs& jobs,
-                                                 Executor& work) {
+std::unique_ptr<grpc::Service> NewGatewayService(Solver& solver, SolveJobs& jobs, Executor& work) {
   return std::make_unique<GatewayService>(solver, jobs, work);
 }
 

@@ -227,8 +227,8 @@ absl::Status ReadOption(const std::string& key, const std::string& value, Solve&
       if (value == id) open.set_call(call);
     }
     if (open.call().empty())
-      return absl::UnimplementedError(absl::StrCat(
-          value, " is not supported: there is check, outline and targets (--call)"));
+      return absl::UnimplementedError(
+          absl::StrCat(value, " is not supported: there is check, outline and targets (--call)"));
   } else if (key == "cache-imports") {
     return ReadImports(value, solve);
   } else if (key == "cache-from") {

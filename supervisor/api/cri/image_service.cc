@@ -84,7 +84,8 @@ class ImageService final : public wire::ImageService::CallbackService {
       GANTRY_RETURN_IF_ERROR(image.status());
       *response->mutable_image() = *std::move(image);
       if (request->verbose())
-        (*response->mutable_info())["info"] = VerboseInfo(InNamespace(call), response->image().id());
+        (*response->mutable_info())["info"] =
+            VerboseInfo(InNamespace(call), response->image().id());
       return absl::OkStatus();
     });
   }

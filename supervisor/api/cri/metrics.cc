@@ -65,12 +65,12 @@ Values ByDevice(const ContainerSample& sample, Get get) {
   }
 
 // Missing where the kernel does not tell it.
-#define GANTRY_PRESSURE_ROW(name, help, resource, wait)                                      \
-  {                                                                                          \
-    name, help, wire::COUNTER, "", [](const ContainerSample& s) -> Values {                  \
-      const std::optional<core::Pressure>& pressure = s.pressures.resource;                  \
-      return pressure.has_value() ? One(pressure->wait.total_nanos / kNanos) : Values();     \
-    }                                                                                        \
+#define GANTRY_PRESSURE_ROW(name, help, resource, wait)                                  \
+  {                                                                                      \
+    name, help, wire::COUNTER, "", [](const ContainerSample& s) -> Values {              \
+      const std::optional<core::Pressure>& pressure = s.pressures.resource;              \
+      return pressure.has_value() ? One(pressure->wait.total_nanos / kNanos) : Values(); \
+    }                                                                                    \
   }
 
 const Row kRows[] = {

@@ -254,9 +254,8 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
                                    Sender<wire::StreamContainersResponse>& out) -> absl::Status {
           std::vector<wire::Container> found;
           GANTRY_RETURN_IF_ERROR(
-              EachContainer(call, request.filter(), [&found](wire::Container one) {
-                found.push_back(std::move(one));
-              }));
+              EachContainer(call, request.filter(),
+                            [&found](wire::Container one) { found.push_back(std::move(one)); }));
           return SendInParts(std::move(found), out,
                              [](wire::StreamContainersResponse& message, wire::Container one) {
                                *message.add_containers() = std::move(one);
@@ -459,12 +458,11 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
       limits.output_bytes = 2 * kExecOutputBytes;
       if (request->timeout() > 0) limits.timeout = absl::Seconds(request->timeout());
       const auto awaited = std::make_shared<Awaited>();
-      const std::function<void()> give_up =
-          parts_.exec_runner->RunToEnd(in.ns, now.loaded.id(), config, limits,
-                                       [awaited](core::RunResult done) {
-                                         awaited->result = std::move(done);
-                                         awaited->over.Notify();
-                                       });
+      const std::function<void()> give_up = parts_.exec_runner->RunToEnd(
+          in.ns, now.loaded.id(), config, limits, [awaited](core::RunResult done) {
+            awaited->result = std::move(done);
+            awaited->over.Notify();
+          });
       // A command without a time limit would keep this thread for as long as it runs.
       while (!awaited->over.WaitForNotificationWithTimeout(kLook)) {
         const absl::Status wanted = call.cancel().Check();
@@ -676,7 +674,7 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
   // What a stream of events knows of pods: the end of one is told with its status, as the kubelet
   // wants it, and core has forgotten it by then.
   struct Known {
-    std::map<std::string, std::string> pod_of;            // by container
+    std::map<std::string, std::string> pod_of;           // by container
     std::map<std::string, wire::PodSandboxStatus> pods;  // as each was last
   };
   Known KnownNow(const core::CallContext& in) {

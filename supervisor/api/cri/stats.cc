@@ -146,8 +146,7 @@ wire::ContainerStats ToStats(const ContainerSample& sample) {
   return out;
 }
 
-wire::PodSandboxStats ToPodStats(const core::Pod& pod,
-                                 const std::vector<ContainerSample>& samples,
+wire::PodSandboxStats ToPodStats(const core::Pod& pod, const std::vector<ContainerSample>& samples,
                                  const std::optional<PodSample>& own) {
   wire::PodSandboxStats out;
   const wire::PodSandboxStatus status = ToSandboxStatus(pod);

@@ -105,8 +105,8 @@ std::vector<std::string> ClassicBuild::Add(const v1::BuildResponse& event) {
       rest_.push_back(Stream(absl::StrCat("Successfully built ", Short(built.image_id()), "\n")));
       for (const std::string& tag : built.tags()) {
         const bool has_tag = tag.find(':', tag.rfind('/') + 1) != std::string::npos;
-        rest_.push_back(Stream(
-            absl::StrCat("Successfully tagged ", tag, has_tag ? "" : ":latest", "\n")));
+        rest_.push_back(
+            Stream(absl::StrCat("Successfully tagged ", tag, has_tag ? "" : ":latest", "\n")));
       }
       return Take();
     }

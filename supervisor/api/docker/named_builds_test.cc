@@ -47,8 +47,8 @@ TEST(NamedBuildsTest, NeitherWaitsForever) {
   NamedBuilds builds(absl::Milliseconds(1));
   StringSource body("context");
   EXPECT_TRUE(absl::IsNotFound(builds.Upload("id", body)));
-  EXPECT_TRUE(absl::IsNotFound(
-      builds.ReadUpload("id", [](ByteSource&) { return absl::OkStatus(); })));
+  EXPECT_TRUE(
+      absl::IsNotFound(builds.ReadUpload("id", [](ByteSource&) { return absl::OkStatus(); })));
 }
 
 }  // namespace

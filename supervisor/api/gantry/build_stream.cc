@@ -93,8 +93,7 @@ absl::Status StreamedBuildClient::Update(int index, build::ContextUpdate& update
     if (!message.has_contents() || message.contents().context() != static_cast<uint32_t>(index))
       return Unexpected(message, "contents");
     for (v1::ContextContent& content : *message.mutable_contents()->mutable_contents()) {
-      GANTRY_RETURN_IF_ERROR(
-          update.Write(content.index(), std::move(*content.mutable_data())));
+      GANTRY_RETURN_IF_ERROR(update.Write(content.index(), std::move(*content.mutable_data())));
       if (!content.end()) continue;
       GANTRY_RETURN_IF_ERROR(update.Close(content.index(), content.missing()));
       --left;

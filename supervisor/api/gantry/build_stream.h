@@ -1,7 +1,7 @@
 // A client of gantry.v1 as a build sees it: what its request says, and the messages that follow it.
 //
-// Files come as a tar, or as listings and contents of what the daemon lacks. Made for one call; ends
-// before its stream. Update() and Files() are called before the first Agent().
+// Files come as a tar, or as listings and contents of what the daemon lacks. Made for one call;
+// ends before its stream. Update() and Files() are called before the first Agent().
 #ifndef GANTRY_SUPERVISOR_API_GANTRY_BUILD_STREAM_H_
 #define GANTRY_SUPERVISOR_API_GANTRY_BUILD_STREAM_H_
 
