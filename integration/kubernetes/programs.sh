@@ -29,8 +29,12 @@ if [ -z "$go" ]; then fail "no Go toolchain: put one of 1.26 or later in PATH"; 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
-module() { "$go" mod download -json "k8s.io/kubernetes@v$version" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p'; }
-source=$(module) || fail "Kubernetes $version does not come with $("$go" version); a module proxy (GOPROXY) is needed"
+if ! "$go" mod download -json "k8s.io/kubernetes@v$version" > module.json 2> go.log; then
+  sed -n 's/^\t"Error": //p' module.json >&2
+  tail -n 20 go.log >&2
+  fail "Kubernetes $version does not come with $("$go" version); a module proxy (GOPROXY) is needed"
+fi
+source=$(sed -n 's/^\t"Dir": "\(.*\)",$/\1/p' module.json)
 
 # Kubernetes takes the libraries that are developed with it from directories beside it, which its module does not contain. Each is also published as a
 # module of its own, v0.MINOR.PATCH.
