@@ -338,12 +338,9 @@ absl::Status FileCopy::CopyRegular(int from, const std::string& name, int to, co
   if (!target.valid()) return Failed(absl::StrCat("make ", shown));
   GANTRY_RETURN_IF_ERROR(
       CopyBytes(source.get(), target.get(), info.st_size, options_.cancel, shown));
-  // The owner first: it takes the capability and setuid bits away.
-  const auto [uid, gid] =
-      options_.owner.value_or(std::pair<uint32_t, uint32_t>(info.st_uid, info.st_gid));
-  if (fchown(target.get(), uid, gid) != 0) return Failed(absl::StrCat("owner of ", shown));
-  GANTRY_RETURN_IF_ERROR(CopyXattrs(source.get(), target.get(), shown));
   GANTRY_RETURN_IF_ERROR(Finish(target.get(), info, shown));
+  // After the owner: changing that takes capabilities away, even where it stays the same.
+  GANTRY_RETURN_IF_ERROR(CopyXattrs(source.get(), target.get(), shown));
   if (info.st_nlink > 1 && in_directory) linked_[id] = shown;
   return absl::OkStatus();
 }
