@@ -257,8 +257,11 @@ class Cluster:
         for mount in self.cgroup_mounts:
             group, parent = mount + path, mount + os.path.dirname(path)
             os.makedirs(group, exist_ok=True)
-            # In a v2 tree a group has the controllers that its parent passes on. In v1 a new cpuset is empty, and takes no process.
+            # In a v2 tree a group has the controllers that its parent passes on. Where v1 is mounted too, it has those that are used: one that the v2
+            # tree passes on could not be mounted there. In v1 a new cpuset is empty, and takes no process.
             if os.path.exists(parent + "/cgroup.controllers"):
+                if len(self.cgroup_mounts) > 1:
+                    continue
                 self.copy_setting(parent + "/cgroup.controllers", parent + "/cgroup.subtree_control", lambda names: re.sub(r"(\S+)", r"+\1", names))
             elif os.path.exists(group + "/cpuset.cpus"):
                 for name in ("cpuset.cpus", "cpuset.mems"):
