@@ -12,16 +12,22 @@
 namespace gantry::core {
 namespace {
 
-// Reads the stored bytes into `loaded`, but for state and name. What it held before is gone, the
-// memory for it is used again.
-void Read(const metadata::Scope& scope, absl::string_view id, absl::string_view bytes,
-          LoadedContainer& loaded) {
+// Reads the stored bytes into `loaded.record`. What it held before is gone, the memory for it is
+// used again.
+void ReadRecord(const metadata::Scope& scope, absl::string_view id, absl::string_view bytes,
+                LoadedContainer& loaded) {
   loaded.scope = scope;
   loaded.damaged = !loaded.record.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
   if (loaded.damaged) {
     loaded.record.Clear();
     loaded.record.set_id(std::string(id));
   }
+}
+
+// The same with what the record says, but for state and name.
+void Read(const metadata::Scope& scope, absl::string_view id, absl::string_view bytes,
+          LoadedContainer& loaded) {
+  ReadRecord(scope, id, bytes, loaded);
   loaded.ours = ReadIntent(loaded.record, loaded.config);
   if (!loaded.ours) {
     loaded.config.Clear();
@@ -49,19 +55,26 @@ absl::Status ReadStateAndName(Stores& stores, LoadedContainer& loaded) {
   return absl::OkStatus();
 }
 
-}  // namespace
+using States = absl::flat_hash_map<std::string, std::optional<record::v1::ContainerState>>;
 
-absl::Status EachBriefly(Stores& stores, const std::string& ns,
-                         const std::function<void(LoadedContainer&)>& visit) {
-  const metadata::Scope scope{ns, ""};
-  // Null: damaged.
-  absl::flat_hash_map<std::string, std::optional<record::v1::ContainerState>> states;
+// Null: damaged.
+absl::StatusOr<States> StatesOf(Stores& stores, const metadata::Scope& scope) {
+  States states;
   GANTRY_RETURN_IF_ERROR(stores.containers.ListStates(
       scope, [&states](absl::string_view id, const record::v1::ContainerState* state) {
         auto& stored = states[id];
         if (state != nullptr) stored = *state;
         return absl::OkStatus();
       }));
+  return states;
+}
+
+}  // namespace
+
+absl::Status EachBriefly(Stores& stores, const std::string& ns,
+                         const std::function<void(LoadedContainer&)>& visit) {
+  const metadata::Scope scope{ns, ""};
+  GANTRY_ASSIGN_OR_RETURN(const States states, StatesOf(stores, scope));
   absl::flat_hash_map<std::string, std::string> names;
   GANTRY_RETURN_IF_ERROR(stores.names.List(scope, [&names](const metadata::NamedContainer& named) {
     names.emplace(named.id, named.name);
@@ -79,6 +92,28 @@ absl::Status EachBriefly(Stores& stores, const std::string& ns,
           loaded.state = state->second.value_or(record::v1::ContainerState());
           const auto name = names.find(id);
           loaded.name = name == names.end() ? "" : std::move(name->second);
+        }
+        visit(loaded);
+        return absl::OkStatus();
+      });
+}
+
+absl::Status EachRecord(Stores& stores, const std::string& ns,
+                        const std::function<void(LoadedContainer&)>& visit) {
+  const metadata::Scope scope{ns, ""};
+  GANTRY_ASSIGN_OR_RETURN(States states, StatesOf(stores, scope));
+  LoadedContainer loaded;
+  return stores.containers.ListWithoutSpecs(
+      scope, [&](absl::string_view id, absl::string_view bytes) -> absl::Status {
+        ReadRecord(scope, id, bytes, loaded);
+        const auto state = states.find(id);
+        if (state == states.end()) {  // it was made since
+          GANTRY_RETURN_IF_ERROR(ReadStateAndName(stores, loaded));
+          loaded.name.clear();
+        } else {
+          loaded.damaged = loaded.damaged || !state->second.has_value();
+          loaded.state.Clear();
+          if (state->second.has_value()) loaded.state.Swap(&*state->second);
         }
         visit(loaded);
         return absl::OkStatus();

@@ -21,7 +21,11 @@ namespace gantry::core {
 // which is used again for the next.
 absl::Status EachBriefly(Stores& stores, const std::string& ns,
                          const std::function<void(LoadedContainer&)>& visit);
-// The same as a list, for what is looked at more than once.
+// The same with record and state alone: neither name nor configuration nor image, which cost as
+// much again.
+absl::Status EachRecord(Stores& stores, const std::string& ns,
+                        const std::function<void(LoadedContainer&)>& visit);
+// The first as a list, for what is looked at more than once.
 absl::StatusOr<std::vector<LoadedContainer>> AllBriefly(Stores& stores, const std::string& ns);
 
 // Those of `ids`, which are whole ids, that are still there.

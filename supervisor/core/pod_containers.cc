@@ -448,7 +448,7 @@ absl::StatusOr<LoadedContainer> PodService::Container(const CallContext& context
 
 absl::Status PodService::EachContainer(const CallContext& context,
                                        absl::FunctionRef<void(LoadedContainer&)> visit) const {
-  return EachBriefly(*parts_.stores, context.ns, [visit](LoadedContainer& one) {
+  return EachRecord(*parts_.stores, context.ns, [visit](LoadedContainer& one) {
     if (!one.record.sandbox().empty()) visit(one);
   });
 }
@@ -456,9 +456,11 @@ absl::Status PodService::EachContainer(const CallContext& context,
 absl::StatusOr<std::vector<LoadedContainer>> PodService::Containers(const CallContext& context,
                                                                     absl::string_view pod) const {
   std::vector<LoadedContainer> found;
-  GANTRY_RETURN_IF_ERROR(EachContainer(context, [&found, pod](LoadedContainer& one) {
-    if (pod.empty() || one.record.sandbox() == pod) found.push_back(std::move(one));
-  }));
+  GANTRY_RETURN_IF_ERROR(
+      EachBriefly(*parts_.stores, context.ns, [&found, pod](LoadedContainer& one) {
+        const std::string& its = one.record.sandbox();
+        if (pod.empty() ? !its.empty() : its == pod) found.push_back(std::move(one));
+      }));
   return found;
 }
 

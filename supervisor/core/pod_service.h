@@ -203,8 +203,8 @@ class PodService {
   // `container` is an id or a prefix of one; it has to be of a pod.
   absl::StatusOr<LoadedContainer> Container(const CallContext& context,
                                             const std::string& container) const;
-  // Visits all containers of pods, in order of id, without their specs. `visit` may take things out
-  // of what it is shown, which is used again for the next.
+  // Visits all containers of pods, in order of id: their records without specs, and their states.
+  // `visit` may take things out of what it is shown, which is used again for the next.
   absl::Status EachContainer(const CallContext& context,
                              absl::FunctionRef<void(LoadedContainer&)> visit) const;
   // All containers of pods, or those of one pod, without their specs.

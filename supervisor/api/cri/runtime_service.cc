@@ -773,12 +773,12 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
     return parts_.pods->EachContainer(InNamespace(call), [&](core::LoadedContainer& loaded) {
       if (!absl::StartsWith(loaded.id(), filter.id())) return;
       if (!absl::StartsWith(loaded.record.sandbox(), filter.pod_sandbox_id())) return;
-      std::swap(now.loaded, loaded);
+      now.loaded = std::move(loaded);
       AddTask(now);
       const bool wanted = LabelsFit(now.config.labels(), filter.label_selector()) &&
                           (!filter.has_state() || filter.state().state() == StateOf(now));
       if (wanted) take(ToContainerItem(now));
-      std::swap(now.loaded, loaded);
+      loaded = std::move(now.loaded);  // and with it the memory for the next
     });
   }
 
