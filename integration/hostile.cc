@@ -39,11 +39,11 @@ bool IsOwn(const struct stat& file) {
   return stat("/", &root) == 0 && root.st_dev == file.st_dev;
 }
 
-// Whether the container has the file, which process `pid` runs, by the same name: as one that is
-// mounted into it, such as the program of its first process.
-bool IsMountedHere(int pid, const struct stat& file) {
+// Whether the container has the file, which is open as `descriptor`, by the same name: as one that
+// is mounted into it, such as the program of its first process.
+bool IsMountedHere(int descriptor, const struct stat& file) {
   char link[64], path[4096];
-  snprintf(link, sizeof link, "/proc/%d/exe", pid);
+  snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
   const ssize_t length = readlink(link, path, sizeof path - 1);
   if (length <= 0) return false;
   path[length] = 0;
@@ -89,10 +89,15 @@ void WriteInto(int file) {
       if (ptrace(PTRACE_SEIZE, pid, nullptr, nullptr) != 0) return;
       char path[64];
       snprintf(path, sizeof path, "/proc/%d/exe", pid);
+      // Opened, because the process goes on, and a name that is read after its end says nothing.
+      const int program = open(path, O_PATH | O_CLOEXEC);
       struct stat status = {};
       // After its exec it is a process of the container, which may trace its own.
-      if (stat(path, &status) == 0 && !IsOwn(status) && !IsMountedHere(pid, status)) puts("SEIZED");
+      if (program >= 0 && fstat(program, &status) == 0 && !IsOwn(status) &&
+          !IsMountedHere(program, status))
+        puts("SEIZED");
       fflush(stdout);
+      if (program >= 0) close(program);
       ptrace(PTRACE_INTERRUPT, pid, nullptr, nullptr);
       waitpid(pid, nullptr, __WALL);
       ptrace(PTRACE_DETACH, pid, nullptr, nullptr);
