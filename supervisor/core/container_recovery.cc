@@ -87,6 +87,8 @@ absl::StatusOr<bool> ContainerRecovery::SettleLoaded(const CallContext& context,
     return EndCutOffStart(context, loaded);
   }
   if (task.ok()) return parts_.steps->SettleLocked(context, loaded);
+  // The shim of a start that an earlier daemon began answered nobody before it died.
+  if (loaded.state.starting() && ended.has_value()) return EndCutOffStart(context, loaded);
   if (loaded.state.status() != State::RUNNING || !ended.has_value()) return false;
   // The shim died and the task went with it: what is known of the end is what the event said.
   GANTRY_RETURN_IF_ERROR(parts_.steps->NoteEnded(loaded, *ended, metadata::Durability::kSynced));

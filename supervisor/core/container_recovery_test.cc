@@ -55,6 +55,22 @@ TEST_F(ContainerRecoveryTest, StartOfARunThatWasCutOffIsRemoved) {
   EXPECT_EQ(StateIs(created), v1::CONTAINER_STATE_CREATED);
 }
 
+// Of the shim of such a start that answers no daemon any more, and dies when all are served.
+TEST_F(ContainerRecoveryTest, StartThatWasCutOffIsSettledByTheEndOfItsShim) {
+  const std::string run = Make("run", RemovingItself(), /*starting=*/true);
+  const std::string other = Make("web", Config(), /*starting=*/true);
+  const std::string created = Make("created", RemovingItself());
+  Process ended;
+  ended.exit_status = 137;
+  for (const std::string& id : {run, other, created}) {
+    ended.container_id = id;
+    recovery_->OnExit(context_.ns, ended);
+  }
+  EXPECT_TRUE(Eventually([&] { return !Exists(run); }));
+  EXPECT_THAT(Inspect(other).error(), testing::HasSubstr("while it was being started"));
+  EXPECT_EQ(StateIs(created), v1::CONTAINER_STATE_CREATED);
+}
+
 TEST_F(ContainerRecoveryTest, StartThatWasCutOffIsToldInItsError) {
   const std::string id = Make("web", Config(), /*starting=*/true);
   BeginAgain();
