@@ -1,11 +1,13 @@
 // Programs that Kubernetes' CRI suite wants in its images and Debian's busybox-static does not
 // have, by the name that it is started under. Linked statically, for images that have nothing else.
-//   nginx PORT, httpd PORT   answer every request with 200, say their name, and leave their pid where nginx does
+//   nginx PORT, httpd PORT   answer every request with 200, say their name, and leave their pid
+//                            where nginx does
 //   pgrep NAME               pids of processes of that name
 //   ipcs -m                  shared memory segments
 //   nnp                      its effective user
-//   sh                       busybox's shell, but for "sh -c WORD": that program is run from its file, as the shell of the suite's
-//                            own image does. Debian's shell runs an applet of that name instead, whatever is mounted over the file
+//   sh                       busybox's shell, but for "sh -c WORD": that program is run from its
+//                            file, as the shell of the suite's own image does. Debian's shell runs
+//                            an applet of that name instead, whatever is mounted over the file
 #include <dirent.h>
 #include <netinet/in.h>
 #include <signal.h>

@@ -149,6 +149,7 @@ absl::StatusOr<absl::optional<BuildCache::Hit>> BuildCache::TakeOver(ImageBuild:
     // Complete from the start, unless the blob is gone.
     here = (*ingest)->offset() == layer.size_bytes ? (*ingest)->Commit(commit).status()
                                                    : absl::NotFoundError("the blob is gone");
+    // One that stays is collected later.
     if (!here.ok()) (void)session.store().AbortIngest(options.ref);
   }
   // Another build may be at the same blob: this one does the step.

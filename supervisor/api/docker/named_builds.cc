@@ -25,7 +25,8 @@ void NamedBuilds::Leave(const std::string& id, CancelToken* token) {
 }
 
 void NamedBuilds::Cancel(const std::string& id) {
-  // Under the lock, since a build that leaves ends its token. What is told takes none of ours.
+  // Under the lock, since a build that leaves ends its token. What is called takes no lock of this
+  // class.
   absl::MutexLock lock(&mu_);
   for (auto [it, end] = builds_.equal_range(id); it != end; ++it)
     it->second->Cancel("the build was cancelled");
