@@ -3,11 +3,14 @@
 #include <utility>
 #include <vector>
 
+#include "absl/time/time.h"
+
 #include "base/status_macros.h"
 #include "proto/containerd/services/containers/v1/containers.grpc.pb.h"
 #include "supervisor/api/containerd/raw_message.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/wire.h"
+#include "supervisor/api/grpc/answer_places.h"
 #include "supervisor/api/grpc/call.h"
 #include "supervisor/api/grpc/list_stream.h"
 #include "supervisor/api/grpc/outgoing.h"
@@ -29,6 +32,10 @@ using metadata::Filter;
 
 // Most that stands before a record in a message of one.
 constexpr size_t kHeadBytes = 11;
+// Lists in one message that are in memory at once, and how long one of them counts whose client
+// does not take it.
+constexpr size_t kWholeLists = 16;
+constexpr absl::Duration kListPatience = absl::Seconds(1);
 
 using ContainersBase = Containers::WithRawCallbackMethod_Get<Containers::WithRawCallbackMethod_List<
     Containers::WithRawCallbackMethod_ListStream<Containers::CallbackService>>>;
@@ -54,22 +61,25 @@ class ContainersService final : public ContainersBase, public DoorService {
   }
 
   // The records go out as they are stored: a thousand containers with their specifications are
-  // megabytes that need not be parsed.
+  // megabytes that need not be parsed. Nor held for all who ask at once.
   grpc::ServerUnaryReactor* List(grpc::CallbackServerContext* context,
                                  const grpc::ByteBuffer* request,
                                  grpc::ByteBuffer* response) override {
-    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
-      ListContainersRequest parsed;
-      GANTRY_RETURN_IF_ERROR(ParseRaw(*request, &parsed));
-      GANTRY_ASSIGN_OR_RETURN(Filter filter, Filter::Parse(TextsOf(parsed.filters())));
-      RawList out;
-      GANTRY_RETURN_IF_ERROR(EachRaw(call.scope(), filter, [&out](absl::string_view record) {
-        out.Append(record);
-        return absl::OkStatus();
-      }));
-      *response = std::move(out).Finish();
-      return absl::OkStatus();
-    });
+    return HandleOn(
+        *room_.long_calls, *context,
+        [=, this, place = AnswerPlaces::Place()](Call& call) mutable -> absl::Status {
+          ListContainersRequest parsed;
+          GANTRY_RETURN_IF_ERROR(ParseRaw(*request, &parsed));
+          GANTRY_ASSIGN_OR_RETURN(Filter filter, Filter::Parse(TextsOf(parsed.filters())));
+          GANTRY_ASSIGN_OR_RETURN(place, whole_lists_.Take(call.cancel()));
+          RawList out;
+          GANTRY_RETURN_IF_ERROR(EachRaw(call.scope(), filter, [&out](absl::string_view record) {
+            out.Append(record);
+            return absl::OkStatus();
+          }));
+          *response = std::move(out).Finish();
+          return absl::OkStatus();
+        });
   }
 
   grpc::ServerWriteReactor<grpc::ByteBuffer>* ListStream(grpc::CallbackServerContext* context,
@@ -155,6 +165,7 @@ class ContainersService final : public ContainersBase, public DoorService {
 
   const Room& room_;
   metadata::ContainerStore& containers_;
+  AnswerPlaces whole_lists_{kWholeLists, kListPatience};
 };
 
 }  // namespace
