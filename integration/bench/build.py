@@ -2,8 +2,8 @@
 """./dev bench build: builds beside docker's classic builder (dockerd) and buildkitd (where go_client.sh has built it), in one run.
 
 Measured, each contender in turn and then again: a rebuild of 20 steps with a context of 10,000 files where nothing changed; the same with one
-changed file; a build of 10 steps without the cache; the rate at which a large file of the context is sent, beside a copy through a unix socket;
-what a RUN costs over `ctl run` of the same command. At the end the highest memory of each daemon. Figures are medians of whole commands.
+changed file; a build of 10 steps without the cache; the rate at which a large file of the context is sent, beside tar through a unix socket (packed on
+one side and unpacked on the other) and beside a plain copy of its bytes; what a RUN costs over `ctl run` of the same command. At the end the highest memory of each daemon. Figures are medians of whole commands.
 
 Environment: GANTRY_BIN (built programs, default out/bin), BENCH_REPEAT (5), BENCH_FILES (10000), BENCH_MB (200), BENCH_PEERS ("dockerd buildkitd").
 """
@@ -139,6 +139,22 @@ def socket_copy_seconds(path):
     return after - before
 
 
+def socket_tar_seconds(directory):
+    """The same with two tar programs, which is how a classic builder gets its context."""
+    left, right = socket.socketpair()
+    unpacked = directory + ".unpacked"
+    os.mkdir(unpacked)
+    before = time.monotonic()
+    with left, right:
+        packer = subprocess.Popen(["tar", "-C", directory, "-cf", "-", "."], stdout=left)
+        unpacker = subprocess.Popen(["tar", "-C", unpacked, "-xf", "-"], stdin=right)
+    if packer.wait() != 0 or unpacker.wait() != 0:
+        raise SystemExit("bench: tar through a socket failed")
+    after = time.monotonic()
+    shutil.rmtree(unpacked)
+    return after - before
+
+
 def rewrite(path, size_bytes):
     with open(path, "wb") as out:
         for _ in range(size_bytes >> 20):
@@ -169,6 +185,7 @@ def measure(all_of_them, contexts):
         rewrite(large, MEGABYTES << 20)
         for one in all_of_them:
             one.add("context of %d MB" % MEGABYTES, one.build(contexts["large"]))
+        all_of_them[0].add("tar through a socket", socket_tar_seconds(contexts["large"]))
         all_of_them[0].add("a copy through a socket", socket_copy_seconds(large))
 
 
