@@ -155,8 +155,11 @@ absl::StatusOr<CreateTask> RunPreparer::PrepareRun(const CallContext& context,
     task.spec_json = spec.Print();
   }
   GANTRY_ASSIGN_OR_RETURN(task.stdio, StdioOfRun(loaded));
-  if (place.making != nullptr) GANTRY_RETURN_IF_ERROR(place.making->Wait());
   std::move(undo).Cancel();
+  // Devices and rules need not be there before the shim is.
+  if (place.making != nullptr) {
+    task.ready = [making = std::move(place.making)] { return making->Wait(); };
+  }
   return task;
 }
 

@@ -44,7 +44,8 @@ class RunPreparer {
   };
   explicit RunPreparer(const Parts& parts) : parts_(parts) {}
 
-  // Nothing is left after a failure.
+  // Nothing is left after a failure. Its networks may still be in the making when it returns; the
+  // task's `ready` waits for them.
   //   kFailedPrecondition  a container whose namespaces it shares does not run
   //   otherwise those of NetworkPlaces::Enter()
   absl::StatusOr<CreateTask> PrepareRun(const CallContext& context, const LoadedContainer& loaded);

@@ -240,6 +240,7 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
     task->mu.Lock();
   };
 
+  if (create.ready) GANTRY_RETURN_IF_ERROR(create.ready());
   if (create.before_create) create.before_create(*shim);
   GANTRY_ASSIGN_OR_RETURN(
       shim::v1::CreateResponse created,

@@ -216,6 +216,33 @@ TEST_F(TaskCreationTest, WhoAttachesBeforeTheCreationIsFirst) {
   EXPECT_THAT(Shim("c").calls(), testing::Contains("Create"));
 }
 
+TEST_F(TaskCreationTest, WhatIsMadeMeanwhileIsAwaitedOnceTheShimIsUp) {
+  CreateTask create = Wanted();
+  std::vector<std::string> steps;
+  create.ready = [&] {
+    steps.push_back("ready");
+    EXPECT_THAT(Shim("c").calls(), testing::Not(testing::Contains("Create")));
+    return absl::OkStatus();
+  };
+  create.before_create = [&](runtime::Shim&) { steps.push_back("attached"); };
+  ASSERT_TRUE(Create(create).ok());
+  EXPECT_THAT(steps, ElementsAre("ready", "attached"));
+  EXPECT_THAT(Shim("c").calls(), testing::Contains("Create"));
+}
+
+TEST_F(TaskCreationTest, WhatCannotBeMadeMeanwhileLeavesNothing) {
+  CreateTask create = Wanted();
+  bool attached = false;
+  create.ready = [] { return absl::ResourceExhaustedError("no memory for a network device"); };
+  create.before_create = [&](runtime::Shim&) { attached = true; };
+  const absl::Status refused = Create(create);
+  EXPECT_TRUE(absl::IsResourceExhausted(refused));
+  EXPECT_EQ(refused.message(), "no memory for a network device");
+  EXPECT_FALSE(attached);
+  EXPECT_TRUE(launcher_.Ended({kNs, "c"}));
+  ExpectNothing();
+}
+
 TEST_F(TaskCreationTest, AnImageOfAProcessIsFilledInAndGoesWithTheStart) {
   CreateTask create = Wanted(/*start=*/false);
   std::string filled;

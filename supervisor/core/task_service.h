@@ -107,6 +107,9 @@ struct CreateTask {
   // deleted. May be empty.
   std::function<absl::Status(const std::string& directory)> fill_restore_image;
   bool start = false;  // create and start in one go, one runtime call fewer
+  // Returns when what the container needs besides its shim is there, its networks for example, or
+  // cannot be had: it is made while the shim starts. A failure undoes the creation. May be empty.
+  std::function<absl::Status()> ready;
   // Called when the shim is up and before it creates anything: who attaches its streams here misses
   // no output. A failure undoes the creation. May be empty.
   std::function<void(runtime::Shim&)> before_create;
