@@ -3,9 +3,11 @@
 #include <sys/random.h>
 
 #include <algorithm>
+#include <memory>
 #include <optional>
 #include <set>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
@@ -16,6 +18,7 @@
 #include "base/field_error.h"
 #include "base/file.h"
 #include "base/status_macros.h"
+#include "re2/re2.h"
 #include "supervisor/core/event.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/filters.h"
@@ -72,6 +75,28 @@ v1::Network Predefined(absl::string_view name) {
   // The same on every host: there is one of each.
   view.set_id(IdOf(absl::StrCat("network ", name)));
   return view;
+}
+
+// docker's filters of names and ids: regular expressions that a part of the text may fit.
+using Patterns = std::vector<std::unique_ptr<RE2>>;
+
+absl::StatusOr<Patterns> PatternsOf(const Filters& filters, absl::string_view key) {
+  Patterns patterns;
+  for (const std::string& value : filters.Values(key)) {
+    auto pattern = std::make_unique<RE2>(value, RE2::Quiet);
+    if (!pattern->ok()) {
+      return FieldError(
+          "filters", absl::StrCat("filter ", key, ": \"", value, "\" is not a regular expression"));
+    }
+    patterns.push_back(std::move(pattern));
+  }
+  return patterns;
+}
+
+bool FitsOne(const Patterns& patterns, const std::string& text) {
+  return patterns.empty() || std::any_of(patterns.begin(), patterns.end(), [&](const auto& one) {
+           return RE2::PartialMatch(text, *one);
+         });
 }
 
 }  // namespace
@@ -173,6 +198,13 @@ absl::StatusOr<v1::ListNetworksResponse> NetworkService::List(
     if (value != "custom" && value != "builtin")
       return FieldError("filters", absl::StrCat("invalid filter: 'type'='", value, "'"));
   }
+  GANTRY_ASSIGN_OR_RETURN(const Patterns names, PatternsOf(filters, "name"));
+  GANTRY_ASSIGN_OR_RETURN(const Patterns ids, PatternsOf(filters, "id"));
+  std::set<bool> dangling;
+  for (const std::string& value : filters.Values("dangling")) {
+    GANTRY_ASSIGN_OR_RETURN(const bool wanted, ParseTruth("dangling", value));
+    dangling.insert(wanted);
+  }
   GANTRY_ASSIGN_OR_RETURN(const std::vector<StoredNetwork> stored, parts_.store->List(context.ns));
   std::vector<v1::Network> all;
   for (const StoredNetwork& one : stored) all.push_back(ViewOf(one));
@@ -184,7 +216,7 @@ absl::StatusOr<v1::ListNetworksResponse> NetworkService::List(
   std::sort(all.begin(), all.end(),
             [](const v1::Network& a, const v1::Network& b) { return a.name() < b.name(); });
   std::set<std::string> used;
-  if (filters.Has("dangling")) {
+  if (!dangling.empty()) {
     GANTRY_ASSIGN_OR_RETURN(const std::vector<StoredEndpoint> endpoints,
                             parts_.store->AllEndpoints());
     for (const StoredEndpoint& one : endpoints) used.insert(one.network_id);
@@ -194,16 +226,10 @@ absl::StatusOr<v1::ListNetworksResponse> NetworkService::List(
     const bool builtin = IsPredefinedNetwork(one.name());
     const bool fits =
         filters.Any("driver", [&](const std::string& v) { return v == one.driver(); }) &&
-        filters.Any("id", [&](const std::string& v) { return absl::StartsWith(one.id(), v); }) &&
-        filters.Any("name",
-                    [&](const std::string& v) { return absl::StrContains(one.name(), v); }) &&
+        FitsOne(ids, one.id()) && FitsOne(names, one.name()) &&
         filters.Any("scope", [](const std::string& v) { return v == "local"; }) &&
         filters.Any("type", [&](const std::string& v) { return (v == "builtin") == builtin; }) &&
-        filters.Any("dangling",
-                    [&](const std::string& v) {
-                      const bool dangling = !builtin && used.count(one.id()) == 0;
-                      return (v == "true" || v == "1") == dangling;
-                    }) &&
+        (dangling.empty() || dangling.count(!builtin && used.count(one.id()) == 0) > 0) &&
         filters.LabelsMatch(one.labels());
     if (fits) *response.add_networks() = std::move(one);
   }

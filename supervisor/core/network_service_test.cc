@@ -617,6 +617,37 @@ TEST_F(NetworkServiceTest, FilteredLists) {
   ASSERT_EQ(service_->List(context_, request).value().networks_size(), 1);
   ASSERT_TRUE(Enter("a").ok());
   EXPECT_EQ(service_->List(context_, request).value().networks_size(), 0);
+  filter->set_value("perhaps");
+  EXPECT_EQ(service_->List(context_, request).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(NetworkServiceTest, NamesAndIdsAreFilteredByRegularExpressions) {
+  for (const char* name : {"web", "web-2", "store"}) ASSERT_EQ(Make(name), absl::OkStatus());
+  v1::ListNetworksRequest request;
+  v1::Filter* filter = request.add_filters();
+  const auto listed = [&](const std::string& key, const std::string& value) {
+    filter->set_key(key);
+    filter->set_value(value);
+    std::vector<std::string> names;
+    const absl::StatusOr<v1::ListNetworksResponse> list = service_->List(context_, request);
+    EXPECT_TRUE(list.ok()) << list.status();
+    if (!list.ok()) return names;
+    for (const v1::Network& one : list->networks()) names.push_back(one.name());
+    return names;
+  };
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(listed("name", "web"), (Names{"web", "web-2"}));
+  EXPECT_EQ(listed("name", "^web$"), Names{"web"});
+  EXPECT_EQ(listed("name", "^(web|store)$"), (Names{"store", "web"}));
+  EXPECT_EQ(listed("name", "^none"), Names{"none"});
+  const std::string id = service_->Inspect(context_, "store").value().id();
+  EXPECT_EQ(listed("id", id), Names{"store"});
+  EXPECT_EQ(listed("id", "^" + id.substr(0, 20)), Names{"store"});
+  EXPECT_EQ(listed("id", id.substr(20)), Names{"store"});
+  filter->set_value("(");
+  const absl::Status refused = service_->List(context_, request).status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(absl::StrContains(refused.message(), "\"(\" is not a regular expression")) << refused;
 }
 
 }  // namespace
