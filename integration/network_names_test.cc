@@ -45,6 +45,7 @@ using Strings = std::vector<std::string>;
 
 constexpr char kImage[] = "busybox:test";
 constexpr char kResolver[] = "127.0.0.11";
+constexpr uint16_t kPublished = 28080;
 
 sockaddr_in At(const std::string& address, uint16_t port = 53) {
   sockaddr_in to = {};
@@ -318,6 +319,79 @@ TEST_F(NetworkNamesTest, NamesAreAnsweredWhileTheDaemonIsDead) {
   Run("late");
   In("db", [] { EXPECT_EQ(Lookup("late"), "10.77.0.4"); });
   bed_->CtlOut({"rm", "-f", "api", "db", "late"});
+}
+
+// The next daemon writes all rules anew: what is under way meanwhile, and what begins, is not met.
+TEST_F(NetworkNamesTest, StreamAndQueriesRunThroughTheDeathOfTheDaemon) {
+  Server host("127.0.0.53", "192.0.2.53");
+  Run("api", {"--network=web", "-p", absl::StrCat(kPublished, ":80")});
+  Run("db");
+  const std::string asker = bed_->Inspect("db", "{{.State.Pid}}");
+  UniqueFd listener;
+  In("api", [&listener] {
+    listener = Socket(SOCK_STREAM);
+    ASSERT_TRUE(Bind(listener, At("0.0.0.0", 80)));
+    ASSERT_EQ(listen(listener.get(), 16), 0);
+  });
+  const UniqueFd client = Socket(SOCK_STREAM);
+  ASSERT_TRUE(Connect(client, At("127.0.0.1", kPublished)));
+  const UniqueFd served(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  ASSERT_TRUE(served.valid());
+
+  // Closed at the end, which is when the threads stop.
+  int pipe_ends[2];
+  ASSERT_EQ(pipe2(pipe_ends, O_CLOEXEC), 0);
+  const UniqueFd stopped(pipe_ends[0]);
+  UniqueFd stop(pipe_ends[1]);
+  const auto repeat = [&stopped](const std::function<void()>& work) {
+    pollfd ended = {stopped.get(), POLLIN, 0};
+    do {
+      work();
+    } while (poll(&ended, 1, /*every ms=*/10) == 0);
+  };
+  std::atomic<int> asked = 0;
+  std::thread queries([&] {
+    InPid(asker, [&] {
+      repeat([&asked] {
+        EXPECT_EQ(Lookup("api"), "10.77.0.2");
+        EXPECT_EQ(Lookup("example.com"), "192.0.2.53");
+        ++asked;
+      });
+    });
+  });
+  std::atomic<int> carried = 0;
+  std::thread stream([&] {
+    repeat([&] {
+      EXPECT_EQ(send(client.get(), "ping", 4, MSG_NOSIGNAL), 4);
+      EXPECT_EQ(Receive(served.get()), "ping");
+      EXPECT_EQ(send(served.get(), "pong", 4, MSG_NOSIGNAL), 4);
+      EXPECT_EQ(Receive(client.get()), "pong");
+      ++carried;
+    });
+  });
+  const auto both_go_on = [&] {
+    const int queries_now = asked;
+    const int stream_now = carried;
+    return Eventually([&] { return asked >= queries_now + 10 && carried >= stream_now + 10; });
+  };
+  const auto a_new_one_begins = [&listener] {
+    const UniqueFd fresh = Socket(SOCK_STREAM);
+    const bool connected = Connect(fresh, At("127.0.0.1", kPublished));
+    return connected && UniqueFd(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC)).valid();
+  };
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_TRUE(both_go_on());
+    bed_->KillDaemon();
+    EXPECT_TRUE(both_go_on());
+    EXPECT_TRUE(a_new_one_begins());
+    EXPECT_TRUE(bed_->StartDaemon());
+    EXPECT_TRUE(a_new_one_begins());
+  }
+  EXPECT_TRUE(both_go_on());
+  stop.reset();
+  queries.join();
+  stream.join();
+  bed_->CtlOut({"rm", "-f", "api", "db"});
 }
 
 TEST_F(NetworkNamesTest, ContainerMayHavePort53) {
