@@ -508,12 +508,16 @@ TEST_F(CommandsTest, NetworkSettingsGoToTheSubnetThatHoldsThem) {
 }
 
 TEST_F(CommandsTest, NetworkConnectSaysAllThatIsWanted) {
-  EXPECT_EQ(Ctl({"network", "connect", "--alias", "cache", "--alias", "db", "--ip", "10.1.0.9",
-                 "--ip6", "fd00::9", "--link-local-ip", "169.254.1.1", "--gw-priority", "-5",
-                 "--driver-opt", "a=b", "web", "web-1"})
-                .status,
-            0);
+  EXPECT_EQ(
+      Ctl({"network",       "connect",  "--alias",      "cache",   "--alias",         "db",
+           "--ip",          "10.1.0.9", "--ip6",        "fd00::9", "--link-local-ip", "169.254.1.1",
+           "--gw-priority", "-5",       "--driver-opt", "a=b",     "--link",          "store:db",
+           "web",           "web-1"})
+          .status,
+      0);
   const v1::NetworkAttachment attachment = daemon_.last_connection().attachment();
+  ASSERT_EQ(attachment.links_size(), 1);
+  EXPECT_EQ(attachment.links(0), "store:db");
   EXPECT_EQ(attachment.aliases_size(), 2);
   EXPECT_EQ(attachment.ipv4_address(), "10.1.0.9");
   EXPECT_EQ(attachment.ipv6_address(), "fd00::9");

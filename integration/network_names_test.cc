@@ -276,6 +276,12 @@ TEST_F(NetworkNamesTest, LinksLeadToContainersOfTheSameNetwork) {
   Run("api", {"--network=web", "--link", "db:store"});
   In("api", [] { EXPECT_EQ(Lookup("store"), "10.77.0.2"); });
   In("db", [] { EXPECT_EQ(Lookup("store"), "code 2"); });
+  // Of one that is connected later, too.
+  Run("late", {"--network=bridge"});
+  bed_->CtlOut({"network", "connect", "--link", "db:shop", "web", "late"});
+  In("late", [] { EXPECT_EQ(Lookup("shop"), "10.77.0.2"); });
+  In("api", [] { EXPECT_EQ(Lookup("shop"), "code 2"); });
+  bed_->CtlOut({"rm", "-f", "late"});
   // On the default network, where containers do not find each other otherwise.
   const auto refused = bed_->Ctl({"run", "--network=bridge", "--link", "nobody:x", kImage, "true"});
   EXPECT_NE(refused.code, 0);

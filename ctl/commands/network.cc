@@ -177,6 +177,8 @@ class ConnectAction final : public Action {
                  "The network with the highest has the default route");
     flags.String(&ip_, "ip", 0, "address", "IPv4 address (default: a free one)");
     flags.String(&ip6_, "ip6", 0, "address", "IPv6 address (default: a free one)");
+    flags.Strings(&links_, "link", 0, "container:alias",
+                  "Name by which it alone finds another container of the network");
     flags.Strings(&link_local_, "link-local-ip", 0, "address",
                   "Further address, in 169.254/16 or fe80::/10");
   }
@@ -198,6 +200,7 @@ class ConnectAction final : public Action {
     attachment.set_gateway_priority(priority);
     attachment.set_ipv4_address(ip_);
     attachment.set_ipv6_address(ip6_);
+    for (const std::string& link : links_) attachment.add_links(link);
     for (const std::string& address : link_local_) attachment.add_link_local_addresses(address);
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
     v1::ConnectNetworkResponse response;
@@ -206,7 +209,7 @@ class ConnectAction final : public Action {
   }
 
  private:
-  std::vector<std::string> aliases_, options_, link_local_;
+  std::vector<std::string> aliases_, options_, links_, link_local_;
   std::string priority_, ip_, ip6_;
 };
 
