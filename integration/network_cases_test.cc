@@ -405,6 +405,27 @@ TEST_F(NetworkCasesTest, HostNoneAndAnothersNamespace) {
   bed_->CtlOut({"rm", "-f", "host", "alone", "joiner", "target"});
 }
 
+// Nothing holds it any more, although the shim of another container was forked while it was there.
+TEST_F(NetworkCasesTest, NamespaceEndsWithItsContainer) {
+  bed_->CtlOut({"network", "create", "--subnet", "10.1.0.0/24", "web"});
+  Run("first", {"--network", "web"});
+  const std::string kept = absl::StrCat(" net:[", In("first").inode(), "] ");
+  Run("second", {"--network", "web"});
+  const pid_t shim = bed_->ShimPid(bed_->Inspect("second", "{{.Id}}"));
+  ASSERT_GT(shim, 0);
+  const auto mounts = [shim] {
+    return ReadFile(absl::StrCat("/proc/", shim, "/mountinfo"), 4 << 20).value_or("");
+  };
+  EXPECT_THAT(mounts(), HasSubstr(kept));
+  // The next daemon finds it shared.
+  bed_->KillDaemon();
+  ASSERT_TRUE(bed_->StartDaemon());
+  bed_->CtlOut({"rm", "-f", "first"});
+  EXPECT_TRUE(Eventually([&] { return !absl::StrContains(mounts(), kept); })) << mounts();
+  EXPECT_NE(mounts(), "");
+  bed_->CtlOut({"rm", "-f", "second"});
+}
+
 TEST_F(NetworkCasesTest, MacvlanDevicesHaveMacAddressesOfTheirOwnAndNoPorts) {
   Sh("ip link add wire type veth peer name far; ip link set far up; ip link set wire up");
   bed_->CtlOut({"network", "create", "-d", "macvlan", "-o", "parent=wire", "--subnet",
