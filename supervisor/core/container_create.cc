@@ -365,6 +365,9 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::CreateOf(
   v1::CreateContainerResponse response;
   response.set_id(id);
   response.set_name(fresh.name);
+  // docker's words, which its clients print.
+  if (network.host() && config.port_bindings_size() > 0)
+    response.add_warnings("Published ports are discarded when using host network mode");
   return response;
 }
 

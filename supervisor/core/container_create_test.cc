@@ -245,6 +245,18 @@ TEST_F(ContainerCreateTest, NetworkThatIsNotChosenIsTheDaemonsAtCreation) {
   EXPECT_EQ(mode(config), "web");
 }
 
+TEST_F(ContainerCreateTest, PortsOnTheHostsNetworkAreDiscardedWithAWarning) {
+  WriteImageAs("docker.io/library/app:1");
+  v1::ContainerConfig config = Of("app:1");
+  config.set_network_mode("host");
+  EXPECT_EQ(Create(config).value().warnings_size(), 0);
+  config.add_port_bindings()->set_container_port(80);
+  const absl::StatusOr<v1::CreateContainerResponse> created = Create(config);
+  ASSERT_TRUE(created.ok()) << created.status();
+  EXPECT_THAT(created->warnings(),
+              ElementsAre("Published ports are discarded when using host network mode"));
+}
+
 TEST_F(ContainerCreateTest, OneThatIsToRunAtOnceSaysSo) {
   WriteImageAs("docker.io/library/app:1");
   const absl::StatusOr<v1::CreateContainerResponse> created =
