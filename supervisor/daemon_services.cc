@@ -388,6 +388,7 @@ absl::Status Daemon::MakeSystemService(Parts& p) {
   system_parts.facts.started_at = p.clock.Now();
   p.uuid = system_parts.facts.uuid;
   system_parts.devices = &p.device_files;
+  system_parts.forward_drops = [&p] { return p.network_kernel->ForwardDrops(); };
   p.system_service = std::make_unique<core::SystemService>(std::move(system_parts));
   return absl::OkStatus();
 }

@@ -135,6 +135,17 @@ absl::StatusOr<NetworkKernel::Sockets*> NetworkKernel::Open() {
   return sockets_.get();
 }
 
+std::vector<std::string> NetworkKernel::ForwardDrops() {
+  Sockets* sockets;
+  {
+    absl::MutexLock lock(&mu_);
+    sockets = sockets_.get();  // stays once it is there
+  }
+  if (sockets == nullptr) return {};
+  absl::StatusOr<std::vector<std::string>> drops = sockets->firewall->ForwardDrops();
+  return drops.ok() ? *std::move(drops) : std::vector<std::string>();
+}
+
 absl::Status NetworkKernel::WriteRules() {
   GANTRY_ASSIGN_OR_RETURN(Sockets* const sockets, Open());
   return WriteRules(*sockets);

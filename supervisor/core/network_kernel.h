@@ -94,6 +94,9 @@ class NetworkKernel {
   // Those that are not there are passed over.
   absl::Status Unpublish(const std::vector<network::PublishedPort>& ports);
 
+  // Firewall::ForwardDrops(). None before the first network, or when they cannot be listed.
+  std::vector<std::string> ForwardDrops();
+
   // All rules anew, from the records, in one transaction.
   absl::Status WriteRules();
   // Devices of ours that lead to containers and that no record in `kept` names go.

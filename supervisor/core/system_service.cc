@@ -37,7 +37,6 @@
 #include "supervisor/gc/disk_usage.h"
 #include "supervisor/gc/scheduler.h"
 #include "supervisor/metadata/build_cache_store.h"
-#include "supervisor/network/legacy_tables.h"
 #include "supervisor/runtime/runtime_probe.h"
 
 namespace gantry::core {
@@ -251,11 +250,14 @@ absl::StatusOr<v1::InfoResponse> SystemService::Info(const CallContext& context)
   if (!info.memory_limit()) info.add_warnings("No memory limit support");
   if (!info.swap_limit()) info.add_warnings("No swap limit support");
   if (!info.pids_limit()) info.add_warnings("No pids limit support");
-  for (const std::string& program : network::LegacyProgramsThatDrop()) {
+  for (const std::string& chain :
+       parts_.forward_drops ? parts_.forward_drops() : std::vector<std::string>()) {
     info.add_warnings(absl::StrCat(
-        "chain FORWARD of ", program,
+        chain,
         " drops what this host forwards: published ports and the way out of containers' networks "
-        "are open only as far as its rules accept it"));
+        "are open only as far as its rules accept it; accept there what is established, related or "
+        "translated (nft: ct status dnat; iptables: --ctstate DNAT), and what comes from the "
+        "networks' bridges"));
   }
   return info;
 }

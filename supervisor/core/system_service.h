@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -71,6 +72,8 @@ class SystemService {
     VolumeService* volumes = nullptr;                // null: there are no volumes
     EventJournal* journal = nullptr;                 // null: only the bus is looked back at
     const oci::cdi::DeviceFiles* devices = nullptr;  // null: no files describe devices
+    // NetworkKernel::ForwardDrops(). Empty: there are no networks.
+    std::function<std::vector<std::string>()> forward_drops = {};
   };
   explicit SystemService(Parts parts) : parts_(std::move(parts)) {}
 

@@ -23,9 +23,12 @@
 namespace gantry::core {
 namespace {
 
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
+using ::testing::StartsWith;
 using ::testing::UnorderedElementsAre;
 
 // Tasks are the container fixture's; records and files are those of a root directory laid out as a
@@ -55,6 +58,7 @@ class SystemServiceTest : public ContainerFixture {
     parts.facts.address = "/run/there/socket";
     parts.facts.default_runtime = "auto";
     parts.facts.started_at = absl::FromUnixSeconds(1000);
+    parts.forward_drops = [this] { return forward_drops_; };
     system_ = std::make_unique<SystemService>(parts);
   }
 
@@ -98,6 +102,7 @@ class SystemServiceTest : public ContainerFixture {
 
   ImageTestbed bed_;
   std::unique_ptr<runtime::RuntimeProbe> probe_;
+  std::vector<std::string> forward_drops_;
   std::unique_ptr<SystemService> system_;
 };
 
@@ -156,6 +161,13 @@ TEST_F(SystemServiceTest, InfoCountsContainersOfTheNamespaceByState) {
   EXPECT_EQ(info->containers_paused(), 1);
   EXPECT_EQ(info->containers_stopped(), 1);
   EXPECT_THAT(info->namespaces(), UnorderedElementsAre("default", "k8s.io"));
+}
+
+TEST_F(SystemServiceTest, InfoWarnsOfRulesOfOthersThatDropWhatIsForwarded) {
+  constexpr char kBegin[] = "nftables chain ip filter FORWARD drops what this host forwards";
+  EXPECT_THAT(system_->Info(bed_.context)->warnings(), Not(Contains(HasSubstr(kBegin))));
+  forward_drops_ = {"nftables chain ip filter FORWARD"};
+  EXPECT_THAT(system_->Info(bed_.context)->warnings(), Contains(StartsWith(kBegin)));
 }
 
 TEST_F(SystemServiceTest, InfoCountsAnImageWithTwoNamesOnce) {

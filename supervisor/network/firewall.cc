@@ -173,6 +173,18 @@ absl::Status Firewall::DeleteElements(const std::vector<SetElement>& elements) {
   return absl::IsNotFound(removed) ? WriteEverything() : removed;
 }
 
+absl::StatusOr<std::vector<std::string>> Firewall::ForwardDrops() {
+  std::vector<std::string> dropping;
+  for (const std::string& chain : DroppingChains(nft_->Run("list chains").output))
+    dropping.push_back(absl::StrCat("nftables chain ", chain));
+  GANTRY_RETURN_IF_ERROR(InNetns(netns_.get(), [&dropping] {
+    for (const std::string& program : LegacyProgramsThatDrop())
+      dropping.push_back(absl::StrCat("chain FORWARD of ", program));
+    return absl::OkStatus();
+  }));
+  return dropping;
+}
+
 absl::Status Firewall::Replace(const std::vector<FirewallNetwork>& networks,
                                const std::vector<PublishedPort>& ports,
                                const std::vector<BridgePort>& bridge_ports,
@@ -183,14 +195,7 @@ absl::Status Firewall::Replace(const std::vector<FirewallNetwork>& networks,
   GANTRY_RETURN_IF_ERROR(CheckPorts(ports));
   absl::MutexLock lock(&mu_);
   // Host rules that drop are respected: a packet passes only when every program lets it.
-  std::vector<std::string> dropping;
-  for (const std::string& chain : DroppingChains(nft_->Run("list chains").output))
-    dropping.push_back(absl::StrCat("nftables chain ", chain));
-  GANTRY_RETURN_IF_ERROR(InNetns(netns_.get(), [&dropping] {
-    for (const std::string& program : LegacyProgramsThatDrop())
-      dropping.push_back(absl::StrCat("chain FORWARD of ", program));
-    return absl::OkStatus();
-  }));
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<std::string> dropping, ForwardDrops());
   static std::atomic<bool> said{false};
   if (!dropping.empty() && !said.exchange(true)) {
     LOG(WARNING) << absl::StrJoin(dropping, " and ")

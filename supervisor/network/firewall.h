@@ -81,6 +81,10 @@ class Firewall {
   // Writes everything that was added and not removed once more.
   absl::Status Restore();
 
+  // Chains of other programs that drop what this host forwards unless a rule of theirs accepts it,
+  // as they are now: "nftables chain ip filter FORWARD", "chain FORWARD of iptables-legacy".
+  absl::StatusOr<std::vector<std::string>> ForwardDrops();
+
   // Whether the tables are in the kernel.
   absl::StatusOr<bool> Stands();
   // Takes them away and forgets what they had, for a daemon that has no networks any more. OK when

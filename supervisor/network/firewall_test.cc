@@ -474,8 +474,11 @@ TEST_F(FirewallTest, AdministratorsTableIsKept) {
 // A host whose own rules drop what is forwarded, as ufw's and iptables' policies do.
 TEST_F(FirewallTest, DroppingPolicyOfTheHostIsRespected) {
   ASSERT_EQ(firewall_->Replace({one_, two_}, {Port({}, 8080, "10.1.0.2")}), absl::OkStatus());
+  using Chains = std::vector<std::string>;
+  EXPECT_EQ(firewall_->ForwardDrops().value(), Chains());
   Nft("add table ip filter");
   Nft("add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }");
+  EXPECT_EQ(firewall_->ForwardDrops().value(), Chains{"nftables chain ip filter FORWARD"});
   EXPECT_TRUE(Blocked(machine_, "192.0.2.1", 8080));
   // What the warning advises.
   Nft("add rule ip filter FORWARD ct status dnat accept");
