@@ -138,7 +138,8 @@ absl::Status Daemon::MakeDoors(Parts& p) {
   p.gantry_door.push_back(api::gantry_v1::NewLifeDoor(
       *p.end_reports,
       {p.container_records.get(), p.stores.get(), p.tasks.get(), p.container_lifecycle.get(),
-       p.container_networks.get(), p.container_volumes.get(), p.runtimes.get()},
+       p.container_networks.get(), p.container_volumes.get(), p.runtimes.get(),
+       p.run_volumes.get()},
       *p.calls));
   p.gantry_door.push_back(api::gantry_v1::NewDoctorDoor(*p.doctor, *p.calls));
   p.gantry_door.push_back(api::gantry_v1::NewSystemDoor(*p.system_service, *p.calls));

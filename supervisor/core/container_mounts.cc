@@ -25,20 +25,6 @@ constexpr char kFromImage[] = "image";
 
 bool HasNul(absl::string_view text) { return text.find('\0') != absl::string_view::npos; }
 
-// An absolute path without empty, "." and ".." parts.
-std::string Clean(absl::string_view path) {
-  std::vector<absl::string_view> parts;
-  for (const absl::string_view part : absl::StrSplit(path, '/', absl::SkipEmpty())) {
-    if (part == ".") continue;
-    if (part != "..") {
-      parts.push_back(part);
-    } else if (!parts.empty()) {
-      parts.pop_back();
-    }
-  }
-  return absl::StrCat("/", absl::StrJoin(parts, "/"));
-}
-
 absl::string_view TypeName(v1::Mount::Type type) {
   switch (type) {
     case v1::Mount::BIND:
@@ -87,7 +73,7 @@ absl::Status CheckMount(const v1::Mount& mount) {
                    absl::StrCat("invalid mount path: '", absl::Utf8SafeCEscape(mount.target()),
                                 "' mount path must be absolute"));
   }
-  if (Clean(mount.target()) == "/")
+  if (CleanTarget(mount.target()) == "/")
     return Invalid(mount, "invalid specification: destination can't be '/'");
   if (!IsPropagation(mount.propagation())) {
     return Invalid(mount, absl::StrCat("invalid propagation mode: ",
@@ -142,6 +128,20 @@ absl::Status CheckMount(const v1::Mount& mount) {
 
 }  // namespace
 
+// An absolute path without empty, "." and ".." parts.
+std::string CleanTarget(absl::string_view target) {
+  std::vector<absl::string_view> parts;
+  for (const absl::string_view part : absl::StrSplit(target, '/', absl::SkipEmpty())) {
+    if (part == ".") continue;
+    if (part != "..") {
+      parts.push_back(part);
+    } else if (!parts.empty()) {
+      parts.pop_back();
+    }
+  }
+  return absl::StrCat("/", absl::StrJoin(parts, "/"));
+}
+
 absl::StatusOr<VolumesFrom> ParseVolumesFrom(absl::string_view text) {
   const std::vector<absl::string_view> parts = absl::StrSplit(text, ':');
   const auto bad = [&](absl::string_view why) {
@@ -174,8 +174,9 @@ absl::Status CheckMounts(const v1::ContainerConfig& config) {
   std::set<std::string> targets;
   for (const v1::Mount& mount : config.mounts()) {
     GANTRY_RETURN_IF_ERROR(CheckMount(mount));
-    if (!targets.insert(Clean(mount.target())).second)
-      return FieldError("mount", absl::StrCat("Duplicate mount point: ", Clean(mount.target())));
+    if (!targets.insert(CleanTarget(mount.target())).second)
+      return FieldError("mount",
+                        absl::StrCat("Duplicate mount point: ", CleanTarget(mount.target())));
   }
   for (const std::string& other : config.volumes_from())
     GANTRY_RETURN_IF_ERROR(ParseVolumesFrom(other).status());
@@ -184,7 +185,7 @@ absl::Status CheckMounts(const v1::ContainerConfig& config) {
 
 void NormalizeMounts(v1::ContainerConfig& config) {
   for (v1::Mount& mount : *config.mutable_mounts()) {
-    mount.set_target(Clean(mount.target()));
+    mount.set_target(CleanTarget(mount.target()));
     mount.clear_volume_name();
     mount.clear_inherited_from();
     mount.clear_image_id();
@@ -210,7 +211,7 @@ void InheritMounts(const v1::ContainerConfig& other, const std::string& other_id
 
 absl::Status AddImageVolumes(const std::set<std::string>& volumes, v1::ContainerConfig& config) {
   for (const std::string& path : volumes) {
-    const std::string target = Clean(path);
+    const std::string target = CleanTarget(path);
     if (path.empty() || path.front() != '/' || HasNul(path) || target == "/") {
       return absl::InvalidArgumentError(absl::StrCat("image ", config.image(), ": its volume \"",
                                                      absl::Utf8SafeCEscape(path),

@@ -44,7 +44,10 @@ void InheritMounts(const v1::ContainerConfig& other, const std::string& other_id
 // kInvalidArgument: a path of the image's that is not absolute, or "/".
 absl::Status AddImageVolumes(const std::set<std::string>& volumes, v1::ContainerConfig& config);
 
-// Spells targets as the kernel does ("/a//b/" is "/a/b") and drops what only the daemon may set.
+// A target as the kernel spells it: "/a//b/" is "/a/b".
+std::string CleanTarget(absl::string_view target);
+
+// Spells targets so and drops what only the daemon may set.
 void NormalizeMounts(v1::ContainerConfig& config);
 
 // After the ids of its user namespace were chosen.

@@ -1,6 +1,10 @@
 #include "supervisor/core/container_set.h"
 
+#include <sys/types.h>
+
 #include <algorithm>
+#include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -25,9 +29,12 @@
 #include "supervisor/core/container_mounts.h"
 #include "supervisor/core/container_networks.h"
 #include "supervisor/core/container_spec.h"
+#include "supervisor/core/container_volumes.h"
 #include "supervisor/core/live_mounts.h"
 #include "supervisor/core/log_options.h"
 #include "supervisor/core/log_target.h"
+#include "supervisor/core/run_volumes.h"
+#include "supervisor/oci/project_guard.h"
 #include "supervisor/oci/runtime_spec.h"
 #include "supervisor/runtime/runtime_probe.h"
 
@@ -115,6 +122,25 @@ nlohmann::json MountDocument(const oci::MountConfig& mount) {
           {"options", options}};
 }
 
+bool HasMountAt(const v1::ContainerConfig& config, const std::string& target) {
+  return std::any_of(config.mounts().begin(), config.mounts().end(),
+                     [&](const v1::Mount& one) { return one.target() == target; });
+}
+
+bool UsesVolume(const v1::ContainerConfig& config, const std::string& name) {
+  return std::any_of(config.mounts().begin(), config.mounts().end(), [&](const v1::Mount& one) {
+    return one.type() == v1::Mount::VOLUME && one.volume_name() == name;
+  });
+}
+
+// A filter of system calls of the person's own stays as it is.
+bool HasOwnFilter(const v1::ContainerConfig& config) {
+  return std::any_of(config.security_options().begin(), config.security_options().end(),
+                     [](const std::string& one) {
+                       return absl::StartsWith(one, "seccomp") && !absl::EndsWith(one, "builtin");
+                     });
+}
+
 bool ChangesPorts(const v1::SetContainerRequest& request) {
   return request.publish_size() > 0 || request.unpublish_size() > 0;
 }
@@ -127,6 +153,87 @@ bool IsEmpty(const v1::SetContainerRequest& request) {
   v1::SetContainerRequest rest = request;
   rest.clear_container();
   return rest.ByteSizeLong() == 0;
+}
+
+}  // namespace
+
+// What a call changes of mounts outside of the record. Unless it is kept, all of it is undone.
+class MountChanges {
+ public:
+  // `pid`: the container's first process; 0: it does not run, and has no mounts now.
+  MountChanges(const CallContext& context, const LoadedContainer& loaded, RunVolumes& runs,
+               pid_t pid)
+      : context_(context), loaded_(loaded), runs_(runs) {
+    context_.cancel = nullptr;  // what is begun is ended
+    if (pid != 0) live_.emplace(pid, loaded.id());
+  }
+  ~MountChanges() {
+    live_.reset();
+    for (const v1::Mount& mount : entered_) runs_.LeaveOne(context_, loaded_, mount);
+  }
+  MountChanges(const MountChanges&) = delete;
+  MountChanges& operator=(const MountChanges&) = delete;
+
+  bool running() const { return live_.has_value(); }
+  absl::Status Add(const oci::MountConfig& mount) {
+    return live_.has_value() ? live_->Add(mount) : absl::OkStatus();
+  }
+  absl::Status Remove(const std::string& destination) {
+    return live_.has_value() ? live_->Remove(destination) : absl::OkStatus();
+  }
+  // A volume that a running container has not used before.
+  absl::Status Enter(const v1::Mount& mount) {
+    if (!live_.has_value()) return absl::OkStatus();
+    const bool entered = std::any_of(entered_.begin(), entered_.end(), [&](const v1::Mount& one) {
+      return one.volume_name() == mount.volume_name();
+    });
+    if (entered) return absl::OkStatus();
+    GANTRY_RETURN_IF_ERROR(runs_.EnterOne(context_, loaded_, mount));
+    entered_.push_back(mount);
+    return absl::OkStatus();
+  }
+  // A volume that it uses no more.
+  void LeaveWhenKept(const v1::Mount& mount) {
+    if (live_.has_value()) left_.push_back(mount);
+  }
+  void Keep() {
+    volumes.Keep();
+    if (!live_.has_value()) return;
+    live_->Keep();
+    entered_.clear();
+    std::set<std::string> done;
+    for (const v1::Mount& mount : left_) {
+      if (done.insert(mount.volume_name()).second) runs_.LeaveOne(context_, loaded_, mount);
+    }
+  }
+
+  ContainerVolumes::Given volumes;
+
+ private:
+  CallContext context_;
+  const LoadedContainer& loaded_;
+  RunVolumes& runs_;
+  std::vector<v1::Mount> entered_;
+  std::vector<v1::Mount> left_;
+  std::optional<LiveMountChanges> live_;
+};
+
+namespace {
+
+// A container with a volume of limited size may not give files to another project. The filter of a
+// process cannot be changed any more.
+absl::Status GuardLimits(const v1::ContainerConfig& config, const MountChanges& changes,
+                         oci::RuntimeSpec& spec) {
+  if (!changes.volumes.limited() || HasOwnFilter(config)) return absl::OkStatus();
+  nlohmann::json& linux_part = spec.document()["linux"];
+  const auto filter = linux_part.find("seccomp");
+  if (filter == linux_part.end()) return absl::OkStatus();
+  const nlohmann::json before = *filter;
+  oci::ForbidProjectChange(*filter);
+  if (!changes.running() || *filter == before) return absl::OkStatus();
+  return FieldError("mounts",
+                    "a volume with a size cannot be given to a running container, whose filter of "
+                    "system calls would let it out of the limit: stop the container first");
 }
 
 }  // namespace
@@ -193,7 +300,7 @@ absl::Status ApplySet(const v1::SetContainerRequest& request, bool runs,
     AtStart(response, runs, absl::StrCat("port ", PortText(port)), kPortsWait);
   }
   for (const std::string& target : request.remove_mounts()) {
-    if (!TakeMount(config, target))
+    if (!TakeMount(config, CleanTarget(target)))
       return FieldError("remove_mounts", absl::StrCat("nothing is mounted at ", target));
     Done(response, absl::StrCat("no mount ", target));
   }
@@ -205,8 +312,10 @@ absl::Status ApplySet(const v1::SetContainerRequest& request, bool runs,
                                      ": binds, tmpfs and whole volumes can be added, with "
                                      "private propagation; others when it is made"));
     }
-    (void)TakeMount(config, mount.target());  // a mount at the same place is replaced
+    const std::string target = CleanTarget(mount.target());
+    (void)TakeMount(config, target);  // a mount at the same place is replaced
     *config.add_mounts() = mount;
+    config.mutable_mounts(config.mounts_size() - 1)->set_target(target);
     Done(response, absl::StrCat("mount ", mount.target()));
   }
   if (request.has_log()) {
@@ -294,9 +403,8 @@ absl::Status ContainerSet::SetConfig(const CallContext& context,
     LOG_IF(WARNING, !undone.ok() && !absl::IsFailedPrecondition(undone))
         << "ns=" << context.ns << " id=" << loaded.id() << " its former ports: " << undone;
   };
-  GANTRY_ASSIGN_OR_RETURN(
-      ContainerVolumes::Given volumes,
-      SetMounts(lock.Within(context), request, loaded, runs ? task->pid : 0, loaded.config, spec));
+  MountChanges mounts(lock.Within(context), loaded, *parts_.run_volumes, runs ? task->pid : 0);
+  GANTRY_RETURN_IF_ERROR(SetMounts(lock.Within(context), request, before, loaded, spec, mounts));
   nlohmann::json& process = spec.document()["process"];
   if (request.has_command() || request.has_entrypoint()) {
     // What stands before the image's and the person's words is the init.
@@ -341,7 +449,7 @@ absl::Status ContainerSet::SetConfig(const CallContext& context,
                              .Update(loaded.scope, loaded.record, {"labels", "spec", "extensions"})
                              .status());
   std::move(former_ports).Cancel();
-  volumes.Keep();
+  mounts.Keep();
   parts_.records->Publish(loaded, "update");
   response.MergeFrom(changed);
   const std::string& driver = loaded.config.log().driver();
@@ -368,36 +476,31 @@ absl::Status ContainerSet::SetPorts(const CallContext& context,
   return absl::OkStatus();
 }
 
-absl::StatusOr<ContainerVolumes::Given> ContainerSet::SetMounts(
-    const CallContext& context, const v1::SetContainerRequest& request,
-    const LoadedContainer& loaded, int32_t pid, v1::ContainerConfig& config,
-    oci::RuntimeSpec& spec) {
-  ContainerVolumes::Given given;
-  if (request.mounts().empty() && request.remove_mounts().empty()) return given;
-  if (!loaded.config.uids().empty()) {
+absl::Status ContainerSet::SetMounts(const CallContext& context,
+                                     const v1::SetContainerRequest& request,
+                                     const v1::ContainerConfig& before, LoadedContainer& loaded,
+                                     oci::RuntimeSpec& spec, MountChanges& changes) {
+  if (request.mounts().empty() && request.remove_mounts().empty()) return absl::OkStatus();
+  v1::ContainerConfig& config = loaded.config;
+  if (!config.uids().empty()) {
     return FieldError("mounts",
                       "it has ids of its own, by which its mounts are shown: make the container "
                       "anew to change them");
-  }
-  // Parts of volumes are found by the number of their mount (RunVolumes::Place).
-  for (const v1::Mount& mount : loaded.config.mounts()) {
-    if (mount.subpath().empty()) continue;
-    return FieldError("mounts", absl::StrCat("it has a part of a volume at ", mount.target(),
-                                             ": make the container anew to change its mounts"));
   }
   v1::ContainerConfig added;
   *added.mutable_mounts() = request.mounts();
   NormalizeMounts(added);
   for (v1::Mount& mount : *added.mutable_mounts()) mount.set_no_copy(true);
-  GANTRY_ASSIGN_OR_RETURN(given, parts_.volumes->Give(context, loaded.id(), {}, added));
+  GANTRY_ASSIGN_OR_RETURN(changes.volumes, parts_.volumes->Give(context, loaded.id(), {}, added));
   for (const v1::Mount& mount : added.mounts()) {
     if (!HasPlace(added, mount)) continue;
     return FieldError("mounts", absl::StrCat(mount.target(),
                                              ": parts of volumes and volumes of other drivers are "
                                              "mounted at a start only: make the container anew"));
   }
+  GANTRY_RETURN_IF_ERROR(GuardLimits(config, changes, spec));
   std::vector<oci::MountConfig> mounts;
-  GANTRY_RETURN_IF_ERROR(AppendMounts(added, given.sources(), mounts));
+  GANTRY_RETURN_IF_ERROR(AppendMounts(added, changes.volumes.sources(), mounts));
   GANTRY_ASSIGN_OR_RETURN(const runtime::RuntimeInfo runtime,
                           parts_.runtimes->Resolve(config.runtime()));
 
@@ -412,28 +515,25 @@ absl::StatusOr<ContainerVolumes::Given> ContainerSet::SetMounts(
                                 }),
                  listed.end());
   };
+  std::vector<std::string> removed;
   for (const std::string& target : request.remove_mounts()) {
-    take(target);
-    if (pid != 0) GANTRY_RETURN_IF_ERROR(RemoveLiveMount(pid, target));
+    removed.push_back(CleanTarget(target));
+    take(removed.back());
   }
-  // The record does not have them when one after them is refused.
-  std::vector<std::string> added_live;
-  absl::Cleanup take_away = [&added_live, &loaded, pid] {
-    for (const std::string& target : added_live) {
-      const absl::Status undone = RemoveLiveMount(pid, target);
-      LOG_IF(WARNING, !undone.ok())
-          << "id=" << loaded.id() << " mount " << target << ": " << undone;
+  for (const std::string& target : removed) {
+    for (const nlohmann::json& one : listed) {
+      if (!IsBelow(one.value("destination", ""), target)) continue;
+      return FieldError("remove_mounts", absl::StrCat(target, ": ", one.value("destination", ""),
+                                                      " is mounted below it: remove it too"));
     }
-  };
+    GANTRY_RETURN_IF_ERROR(changes.Remove(target));
+  }
   for (size_t i = 0; i < mounts.size(); ++i) {
     oci::MountConfig& mount = mounts[i];
     const v1::Mount& asked = added.mounts(static_cast<int>(i));
     mount.recursive_read_only = recursive_read_only && MayHaveMountsBelow(mount.source) &&
                                 asked.read_only() && asked.type() == v1::Mount::BIND &&
                                 !asked.non_recursive() && !asked.read_only_non_recursive();
-    const bool replaces =
-        std::any_of(loaded.config.mounts().begin(), loaded.config.mounts().end(),
-                    [&](const v1::Mount& one) { return one.target() == mount.destination; });
     take(mount.destination);
     for (const nlohmann::json& one : listed) {
       if (!IsBelow(one.value("destination", ""), mount.destination)) continue;
@@ -442,17 +542,28 @@ absl::StatusOr<ContainerVolumes::Given> ContainerSet::SetMounts(
                                      " is mounted below it, and would be hidden"));
     }
     listed.push_back(MountDocument(mount));
-    if (pid != 0) {
-      if (replaces) GANTRY_RETURN_IF_ERROR(RemoveLiveMount(pid, mount.destination));
-      GANTRY_RETURN_IF_ERROR(AddLiveMount(pid, mount));
-      added_live.push_back(mount.destination);
-    }
+    if (HasMountAt(before, mount.destination))
+      GANTRY_RETURN_IF_ERROR(changes.Remove(mount.destination));
+    if (asked.type() == v1::Mount::VOLUME && !UsesVolume(before, asked.volume_name()))
+      GANTRY_RETURN_IF_ERROR(changes.Enter(asked));
+    GANTRY_RETURN_IF_ERROR(changes.Add(mount));
     // With the name of its volume.
     (void)TakeMount(config, mount.destination);
     *config.add_mounts() = asked;
   }
-  std::move(take_away).Cancel();
-  return given;
+  for (const v1::Mount& mount : before.mounts()) {
+    if (mount.type() == v1::Mount::VOLUME && !UsesVolume(config, mount.volume_name()))
+      changes.LeaveWhenKept(mount);
+  }
+  // What has a place of its own is found there by the number of its mount.
+  for (int i = 0; i < config.mounts_size(); ++i) {
+    if (!HasPlace(config, config.mounts(i))) continue;
+    for (nlohmann::json& one : listed) {
+      if (one.value("destination", "") == config.mounts(i).target())
+        one["source"] = parts_.run_volumes->Place(loaded.id(), i);
+    }
+  }
+  return absl::OkStatus();
 }
 
 absl::Status ContainerSet::MoveLog(const CallContext& context, const LoadedContainer& loaded) {

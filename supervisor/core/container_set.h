@@ -9,8 +9,8 @@
 //
 // Thread-safe; takes the container's operation lock. kNotFound: no such container or network;
 // kInvalidArgument: a value, or nothing is to change; kFailedPrecondition: another client made the
-// container, or its state forbids it. When a change fails, those before it stay: the message names
-// them.
+// container, or its state forbids it. Labels, process, ports and mounts change together or not at
+// all; when a later change fails, those before it stay: the message names them.
 #ifndef GANTRY_SUPERVISOR_CORE_CONTAINER_SET_H_
 #define GANTRY_SUPERVISOR_CORE_CONTAINER_SET_H_
 
@@ -19,7 +19,6 @@
 
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/container_records.h"
-#include "supervisor/core/container_volumes.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
 #include "supervisor/oci/runtime_spec.h"
@@ -38,6 +37,9 @@ namespace gantry::core {
 
 class ContainerLifecycle;
 class ContainerNetworks;
+class ContainerVolumes;
+class MountChanges;
+class RunVolumes;
 
 class ContainerSet {
  public:
@@ -50,6 +52,7 @@ class ContainerSet {
     ContainerNetworks* networks;
     ContainerVolumes* volumes;
     runtime::RuntimeProbe* runtimes;
+    RunVolumes* run_volumes;
   };
   explicit ContainerSet(const Parts& parts) : parts_(parts) {}
 
@@ -60,12 +63,11 @@ class ContainerSet {
   absl::Status SetConfig(const CallContext& context, const v1::SetContainerRequest& request,
                          v1::SetContainerResponse& response);
   // Makes the mounts that are asked for: those of the stored configuration, and where the container
-  // runs (pid not 0) those that it has. The volumes are kept once the record is written.
-  absl::StatusOr<ContainerVolumes::Given> SetMounts(const CallContext& context,
-                                                    const v1::SetContainerRequest& request,
-                                                    const LoadedContainer& loaded, int32_t pid,
-                                                    v1::ContainerConfig& config,
-                                                    oci::RuntimeSpec& spec);
+  // runs those that it has. `before` is the configuration without the changes, `loaded` has them.
+  // `changes` are kept once the record is written.
+  absl::Status SetMounts(const CallContext& context, const v1::SetContainerRequest& request,
+                         const v1::ContainerConfig& before, LoadedContainer& loaded,
+                         oci::RuntimeSpec& spec, MountChanges& changes);
   // The published ports of a running container: `loaded` has the new configuration. Notes in
   // `response` what is in force.
   absl::Status SetPorts(const CallContext& context, const v1::SetContainerRequest& request,

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -18,7 +19,9 @@
 #include "proto/gantry/v1/life.pb.h"
 #include "supervisor/core/container_set.h"
 #include "supervisor/core/creation_fixture.h"
+#include "supervisor/core/own_mounts.h"
 #include "supervisor/core/resident_process.h"
+#include "supervisor/core/run_volumes.h"
 
 namespace gantry::core {
 namespace {
@@ -31,6 +34,8 @@ using testing::Not;
 
 class ContainerSetLifeTest : public CreationFixture {
  protected:
+  static void SetUpTestSuite() { EnterOwnMounts(); }
+
   void SetUp() override {
     CreationFixture::SetUp();
     if (IsSkipped()) return;
@@ -42,6 +47,7 @@ class ContainerSetLifeTest : public CreationFixture {
     parts.networks = nullptr;  // no network is changed here
     parts.volumes = given_.get();
     parts.runtimes = runtimes_.get();
+    parts.run_volumes = run_volumes_.get();
     set_ = std::make_unique<ContainerSet>(parts);
     image_.entrypoint = {"/bin/entry"};
     image_.env = {"PATH=/bin", "LANG=C"};
@@ -94,6 +100,27 @@ class ContainerSetLifeTest : public CreationFixture {
     mount.set_source(source);
     mount.set_target(target);
     return mount;
+  }
+  v1::Mount Volume(const std::string& name, const std::string& target) {
+    v1::Mount mount;
+    mount.set_type(v1::Mount::VOLUME);
+    mount.set_source(name);
+    mount.set_target(target);
+    return mount;
+  }
+  // A volume whose data is a tmpfs while it is in use.
+  void CreateTmpfs(const std::string& name) {
+    v1::CreateVolumeRequest request;
+    request.set_name(name);
+    for (const auto& [key, value] :
+         {std::pair("type", "tmpfs"), std::pair("device", "tmpfs"), std::pair("o", "size=1m")})
+      (*request.mutable_options())[key] = value;
+    const absl::Status created = volumes_->Create(context_, request).status();
+    ASSERT_TRUE(created.ok()) << created;
+  }
+  bool Mounted(const std::string& volume) {
+    return absl::StrContains(ReadFile("/proc/self/mountinfo", 4 << 20).value(),
+                             absl::StrCat(" ", local_volumes_->DataDirectory({kNs, volume}), " "));
   }
   std::string Source(const std::string& name) {
     const std::string path = dir_.Join(name);
@@ -261,6 +288,22 @@ TEST_F(ContainerSetLifeTest, AMountThatWouldHideAnotherIsRefused) {
               HasSubstr("/data: /data/below is mounted below it, and would be hidden"));
 }
 
+TEST_F(ContainerSetLifeTest, AMountIsNotRemovedFromUnderAnother) {
+  v1::SetContainerRequest request;
+  *request.add_mounts() = Bind(Source("one"), "/data");
+  *request.add_mounts() = Bind(Source("two"), "/data/below");
+  ASSERT_TRUE(Set(request).ok());
+  v1::SetContainerRequest under;
+  under.add_remove_mounts("/data");
+  const absl::Status refused = Set(under).status();
+  EXPECT_EQ(FieldOf(refused), "remove_mounts");
+  EXPECT_THAT(std::string(refused.message()),
+              HasSubstr("/data: /data/below is mounted below it: remove it too"));
+  EXPECT_FALSE(MountAt("/data").is_null());
+  under.add_remove_mounts("/data/below");
+  EXPECT_THAT(Changes(under), ElementsAre("no mount /data", "no mount /data/below"));
+}
+
 TEST_F(ContainerSetLifeTest, OfMountsThatAreRefusedTogetherNoneIsLeftInWhatRuns) {
   Run();
   v1::SetContainerRequest request;
@@ -269,6 +312,126 @@ TEST_F(ContainerSetLifeTest, OfMountsThatAreRefusedTogetherNoneIsLeftInWhatRuns)
   EXPECT_EQ(FieldOf(Set(request).status()), "mounts");
   EXPECT_EQ(Inside("/data/below/file"), "(none)");
   EXPECT_TRUE(records_->Load(context_, "web")->config.mounts().empty());
+}
+
+// What a refused call took away has its content again, also what was mounted below it.
+TEST_F(ContainerSetLifeTest, MountsThatARefusedCallRemovedComeBack) {
+  Run();
+  v1::SetContainerRequest first;
+  *first.add_mounts() = Bind(Source("one"), "/data");
+  *first.add_mounts() = Bind(Source("two"), "/data/below");
+  v1::Mount* const tmpfs = first.add_mounts();
+  tmpfs->set_type(v1::Mount::TMPFS);
+  tmpfs->set_target("/scratch");
+  ASSERT_TRUE(MakeDirectories(dir_.Join("one/below"), 0755).ok());
+  ASSERT_TRUE(Set(first).ok());
+  ASSERT_TRUE(
+      WriteFile(absl::StrCat("/proc/", process_->pid(), "/root/scratch/note"), "kept").ok());
+
+  v1::SetContainerRequest request;
+  request.add_remove_mounts("/scratch");
+  request.add_remove_mounts("/data");
+  *request.add_mounts() = Bind(Source("three"), "/other");
+  *request.add_mounts() = Bind(dir_.Join("nowhere"), "/last");
+  EXPECT_EQ(FieldOf(Set(request).status()), "mount");
+  EXPECT_EQ(Inside("/data/file"), "one");
+  // Refused while the changes are made: /data/below is still mounted.
+  v1::SetContainerRequest hides;
+  hides.add_remove_mounts("/scratch");
+  hides.add_remove_mounts("/data/below");
+  *hides.add_mounts() = Bind(Source("three"), "/deep/inner");
+  *hides.add_mounts() = Bind(Source("three"), "/deep");
+  EXPECT_EQ(FieldOf(Set(hides).status()), "mounts");
+  EXPECT_EQ(Inside("/scratch/note"), "kept");
+  EXPECT_EQ(Inside("/data/file"), "one");
+  EXPECT_EQ(Inside("/data/below/file"), "two");
+  EXPECT_EQ(Inside("/deep/inner/file"), "(none)");
+  EXPECT_EQ(records_->Load(context_, "web")->config.mounts_size(), 3);
+  EXPECT_FALSE(MountAt("/scratch").is_null());
+}
+
+TEST_F(ContainerSetLifeTest, AReplacedMountComesBackToo) {
+  Run();
+  v1::SetContainerRequest first;
+  *first.add_mounts() = Bind(Source("one"), "/data");
+  ASSERT_TRUE(Set(first).ok());
+  v1::SetContainerRequest request;
+  *request.add_mounts() = Bind(Source("two"), "/data");
+  *request.add_mounts() = Bind(Source("three"), "/deep/inner");
+  *request.add_mounts() = Bind(Source("three"), "/deep");
+  EXPECT_EQ(FieldOf(Set(request).status()), "mounts");
+  EXPECT_EQ(Inside("/data/file"), "one");
+}
+
+TEST_F(ContainerSetLifeTest, TargetsAreSpelledAsTheKernelDoes) {
+  v1::SetContainerRequest request;
+  *request.add_mounts() = Bind(Source("one"), "/data/");
+  EXPECT_THAT(Changes(request), ElementsAre("mount /data/"));
+  v1::SetContainerRequest replace;
+  *replace.add_mounts() = Bind(Source("two"), "//data");
+  EXPECT_THAT(Changes(replace), ElementsAre("mount //data"));
+  ASSERT_EQ(records_->Load(context_, "web")->config.mounts_size(), 1);
+  EXPECT_EQ(records_->Load(context_, "web")->config.mounts(0).target(), "/data");
+  v1::SetContainerRequest remove;
+  remove.add_remove_mounts("/data/.");
+  EXPECT_THAT(Changes(remove), ElementsAre("no mount /data/."));
+  EXPECT_TRUE(MountAt("/data").is_null());
+}
+
+// Its options are a mount of their own, which the container's start would have made.
+TEST_F(ContainerSetLifeTest, AVolumeWithOptionsIsMountedForAsLongAsItIsUsed) {
+  CreateTmpfs("memory");
+  Run();
+  v1::SetContainerRequest request;
+  *request.add_mounts() = Volume("memory", "/fast");
+  ASSERT_THAT(Changes(request), ElementsAre("mount /fast"));
+  EXPECT_TRUE(Mounted("memory"));
+  ASSERT_TRUE(WriteFile(absl::StrCat("/proc/", process_->pid(), "/root/fast/note"), "shared").ok());
+  EXPECT_EQ(ReadFile(local_volumes_->DataDirectory({kNs, "memory"}) + "/note", 100).value_or("?"),
+            "shared");
+  v1::SetContainerRequest again;
+  *again.add_mounts() = Volume("memory", "/also");
+  ASSERT_TRUE(Set(again).ok());
+  EXPECT_EQ(Inside("/also/note"), "shared");
+  v1::SetContainerRequest one;
+  one.add_remove_mounts("/fast");
+  ASSERT_TRUE(Set(one).ok());
+  EXPECT_TRUE(Mounted("memory"));
+  v1::SetContainerRequest other;
+  other.add_remove_mounts("/also");
+  ASSERT_TRUE(Set(other).ok());
+  EXPECT_FALSE(Mounted("memory"));
+}
+
+TEST_F(ContainerSetLifeTest, AVolumeOfARefusedCallIsNotLeftMounted) {
+  CreateTmpfs("memory");
+  Run();
+  v1::SetContainerRequest request;
+  *request.add_mounts() = Volume("memory", "/fast/inner");
+  *request.add_mounts() = Bind(Source("one"), "/fast");
+  EXPECT_EQ(FieldOf(Set(request).status()), "mounts");
+  EXPECT_FALSE(Mounted("memory"));
+  EXPECT_EQ(Inside("/fast/inner/note"), "(none)");
+}
+
+// A part of a volume is found at a place with the number of its mount.
+TEST_F(ContainerSetLifeTest, PartsOfVolumesAreFoundWhenMountsBeforeThemGo) {
+  v1::ContainerConfig config = Of("app:1");
+  *config.add_mounts() = Bind(Source("one"), "/data");
+  v1::Mount part = Volume("site", "/www");
+  part.set_subpath("html");
+  *config.add_mounts() = part;
+  const std::string id = MustCreate(config, "parts");
+  v1::SetContainerRequest request;
+  request.set_container("parts");
+  request.add_remove_mounts("/data");
+  ASSERT_TRUE(set_->Set(context_, request).ok());
+  const nlohmann::json spec = Spec(id);
+  std::string source;
+  for (const nlohmann::json& one : spec["mounts"]) {
+    if (one["destination"] == "/www") source = one["source"];
+  }
+  EXPECT_EQ(source, run_volumes_->Place(id, 0));
 }
 
 TEST_F(ContainerSetLifeTest, AVolumeThatIsAddedIsUsedByTheContainer) {

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "glog/logging.h"
 
 #include "base/errno_status.h"
 #include "base/in_root.h"
@@ -40,6 +41,15 @@ absl::Status InMountsOf(pid_t pid, const std::function<absl::Status(int root)>& 
   GANTRY_RETURN_IF_ERROR(thread.status());
   thread->join();
   return result;
+}
+
+// Makes the mount point if it is missing.
+absl::Status MoveTo(int tree, int root, const std::string& destination, bool directory) {
+  GANTRY_ASSIGN_OR_RETURN(const UniqueFd target, OpenOrMakeInRoot(root, destination, directory));
+  if (move_mount(tree, "", target.get(), "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) !=
+      0)
+    return ErrnoToStatus(errno, absl::StrCat("mount at ", destination));
+  return absl::OkStatus();
 }
 
 absl::StatusOr<UniqueFd> NewTmpfs(const oci::MountConfig& mount) {
@@ -101,6 +111,47 @@ absl::StatusOr<UniqueFd> CopyOf(const oci::MountConfig& mount, pid_t pid) {
   return tree;
 }
 
+// Unmounts what is mounted there and returns it, with what is mounted below it. Invalid when nothing
+// was, or it may not be bound elsewhere.
+absl::StatusOr<UniqueFd> Take(pid_t pid, const std::string& destination) {
+  UniqueFd taken;
+  GANTRY_RETURN_IF_ERROR(InMountsOf(pid, [&](int root) -> absl::Status {
+    // A link at its end is followed as it was when the mount was made.
+    GANTRY_ASSIGN_OR_RETURN(const std::string path, FollowLinksInRoot(root, destination));
+    const size_t slash = path.rfind('/');
+    const std::string parent = path.substr(0, slash == 0 ? 1 : slash);
+    const std::string name = path.substr(slash + 1);
+    const UniqueFd directory = OpenInRoot(root, parent, O_PATH | O_DIRECTORY);
+    if (!directory.valid()) {
+      return errno == ENOENT ? absl::OkStatus()
+                             : ErrnoToStatus(errno, absl::StrCat("open ", parent));
+    }
+    // Relative to the working directory, which is this thread's own: the container's /proc does not
+    // show our descriptors.
+    if (fchdir(directory.get()) != 0) return ErrnoToStatus(errno, parent);
+    UniqueFd tree(
+        open_tree(AT_FDCWD, name.c_str(),
+                  OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_SYMLINK_NOFOLLOW));
+    if (umount2(name.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0) {
+      // Nothing is mounted there: what was opened is a part of another mount.
+      return errno == EINVAL || errno == ENOENT
+                 ? absl::OkStatus()
+                 : ErrnoToStatus(errno, absl::StrCat("unmount ", destination));
+    }
+    taken = std::move(tree);
+    return absl::OkStatus();
+  }));
+  return taken;
+}
+
+absl::Status PutBack(pid_t pid, const std::string& destination, const UniqueFd& tree) {
+  struct stat info;
+  if (fstat(tree.get(), &info) != 0) return ErrnoToStatus(errno, destination);
+  return InMountsOf(pid, [&](int root) -> absl::Status {
+    return MoveTo(tree.get(), root, destination, S_ISDIR(info.st_mode));
+  });
+}
+
 }  // namespace
 
 absl::Status AddLiveMount(pid_t pid, const oci::MountConfig& mount) {
@@ -117,32 +168,35 @@ absl::Status AddLiveMount(pid_t pid, const oci::MountConfig& mount) {
     return absl::InvalidArgumentError("only binds and tmpfs can be mounted while it runs");
   }
   return InMountsOf(pid, [&](int root) -> absl::Status {
-    GANTRY_ASSIGN_OR_RETURN(const UniqueFd target,
-                            OpenOrMakeInRoot(root, mount.destination, directory));
-    if (move_mount(tree.get(), "", target.get(), "",
-                   MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0)
-      return ErrnoToStatus(errno, absl::StrCat("mount at ", mount.destination));
-    return absl::OkStatus();
+    return MoveTo(tree.get(), root, mount.destination, directory);
   });
 }
 
 absl::Status RemoveLiveMount(pid_t pid, const std::string& destination) {
-  return InMountsOf(pid, [&](int root) -> absl::Status {
-    const size_t slash = destination.rfind('/');
-    const std::string parent = destination.substr(0, slash == 0 ? 1 : slash);
-    const UniqueFd directory = OpenInRoot(root, parent, O_PATH | O_DIRECTORY);
-    if (!directory.valid()) {
-      return errno == ENOENT ? absl::OkStatus()
-                             : ErrnoToStatus(errno, absl::StrCat("open ", parent));
-    }
-    // Relative to the working directory, which is this thread's own: the container's /proc does not
-    // show our descriptors.
-    if (fchdir(directory.get()) != 0) return ErrnoToStatus(errno, parent);
-    if (umount2(destination.substr(slash + 1).c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0 &&
-        errno != EINVAL && errno != ENOENT)
-      return ErrnoToStatus(errno, absl::StrCat("unmount ", destination));
-    return absl::OkStatus();
-  });
+  return Take(pid, destination).status();
+}
+
+LiveMountChanges::~LiveMountChanges() {
+  for (auto change = changes_.rbegin(); change != changes_.rend(); ++change) {
+    const absl::Status undone = change->removed.valid()
+                                    ? PutBack(pid_, change->destination, change->removed)
+                                    : RemoveLiveMount(pid_, change->destination);
+    // A container that has ended meanwhile has no mounts.
+    LOG_IF(WARNING, !undone.ok()) << "id=" << container_ << " mount " << change->destination
+                                  << " is not as before: " << undone;
+  }
+}
+
+absl::Status LiveMountChanges::Add(const oci::MountConfig& mount) {
+  GANTRY_RETURN_IF_ERROR(AddLiveMount(pid_, mount));
+  changes_.push_back({mount.destination, UniqueFd()});
+  return absl::OkStatus();
+}
+
+absl::Status LiveMountChanges::Remove(const std::string& destination) {
+  GANTRY_ASSIGN_OR_RETURN(UniqueFd removed, Take(pid_, destination));
+  if (removed.valid()) changes_.push_back({destination, std::move(removed)});
+  return absl::OkStatus();
 }
 
 }  // namespace gantry::core

@@ -163,6 +163,54 @@ TEST_F(LiveMountsTest, AMountInUseGoesAndItsOpenFilesStay) {
   EXPECT_EQ(read(held.get(), bytes, sizeof bytes), 11);
 }
 
+TEST_F(LiveMountsTest, AMountBehindALinkIsRemovedByItsName) {
+  ASSERT_EQ(symlink("/data", (root_ + "/link").c_str()), 0);
+  ASSERT_TRUE(Bind("/link").ok());
+  ASSERT_EQ(ReadInside("/data/file"), "of the host");
+  ASSERT_TRUE(RemoveLiveMount(process_->pid(), "/link").ok());
+  EXPECT_EQ(ReadInside("/data/file"), "(none)");
+}
+
+TEST_F(LiveMountsTest, ChangesThatAreNotKeptAreUndoneTheLastOneFirst) {
+  ASSERT_TRUE(Bind("/data").ok());
+  ASSERT_TRUE(Tmpfs("/data/below", {}).ok());
+  ASSERT_TRUE(WriteFile(Inside("/data/below/note"), "kept").ok());
+  const std::string before = MountAt("/data");
+  oci::MountConfig tmpfs;
+  tmpfs.type = oci::MountConfig::Type::kTmpfs;
+  {
+    LiveMountChanges changes(process_->pid(), "web");
+    ASSERT_TRUE(changes.Remove("/data").ok());
+    EXPECT_EQ(ReadInside("/data/file"), "(none)");
+    tmpfs.destination = "/data";
+    ASSERT_TRUE(changes.Add(tmpfs).ok());
+    tmpfs.destination = "/data/deep";
+    ASSERT_TRUE(changes.Add(tmpfs).ok());
+    ASSERT_TRUE(changes.Remove("/nothing/here").ok());
+    ASSERT_TRUE(changes.Remove("/missing").ok());
+  }
+  EXPECT_EQ(ReadInside("/data/file"), "of the host");
+  EXPECT_EQ(ReadInside("/data/below/note"), "kept");
+  EXPECT_EQ(MountAt("/data/deep"), "");
+  EXPECT_EQ(MountAt("/missing"), "");
+  EXPECT_NE(before, "");
+  EXPECT_NE(MountAt("/data"), "");
+  // It can be changed like any other.
+  ASSERT_TRUE(RemoveLiveMount(process_->pid(), "/data").ok());
+  EXPECT_EQ(MountAt("/data"), "");
+}
+
+TEST_F(LiveMountsTest, ChangesThatAreKeptStay) {
+  ASSERT_TRUE(Bind("/data").ok());
+  {
+    LiveMountChanges changes(process_->pid(), "web");
+    ASSERT_TRUE(changes.Remove("/data").ok());
+    changes.Keep();
+  }
+  EXPECT_EQ(ReadInside("/data/file"), "(none)");
+  EXPECT_EQ(MountAt("/data"), "");
+}
+
 TEST_F(LiveMountsTest, RemovingWhatIsNotMountedIsNoError) {
   EXPECT_TRUE(RemoveLiveMount(process_->pid(), "/data").ok());
   EXPECT_TRUE(RemoveLiveMount(process_->pid(), "/nothing/here").ok());

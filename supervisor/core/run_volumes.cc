@@ -220,6 +220,39 @@ absl::StatusOr<std::string> RunVolumes::At(const CallContext& context,
   return at;
 }
 
+void RunVolumes::PublishMount(const CallContext& context, const LoadedContainer& loaded,
+                              const v1::Mount& mount) {
+  if (parts_.volumes == nullptr) return;
+  parts_.volumes->Publish(
+      context, "mount", mount.volume_name(),
+      {{"driver", mount.volume_driver().empty() ? "local" : mount.volume_driver()},
+       {"container", loaded.id()},
+       {"destination", mount.target()},
+       {"read/write", mount.read_only() ? "false" : "true"},
+       {"propagation", mount.propagation()}});
+}
+
+absl::Status RunVolumes::EnterOne(const CallContext& context, const LoadedContainer& loaded,
+                                  const v1::Mount& mount) {
+  GANTRY_RETURN_IF_ERROR(Mount(context, mount.volume_name(), loaded.id()).status());
+  {
+    absl::MutexLock lock(&mu_);
+    entered_.insert({context.ns, loaded.id()});
+  }
+  PublishMount(context, loaded, mount);
+  return absl::OkStatus();
+}
+
+void RunVolumes::LeaveOne(const CallContext& context, const LoadedContainer& loaded,
+                          const v1::Mount& mount) {
+  Unmount(context, mount.volume_name(), loaded.id());
+  if (parts_.volumes == nullptr) return;
+  parts_.volumes->Publish(
+      context, "unmount", mount.volume_name(),
+      {{"driver", mount.volume_driver().empty() ? "local" : mount.volume_driver()},
+       {"container", loaded.id()}});
+}
+
 absl::Status RunVolumes::Enter(const CallContext& context, const LoadedContainer& loaded) {
   bool any = false;
   std::map<std::string, std::string> mounted;  // by volume
@@ -246,14 +279,7 @@ absl::Status RunVolumes::Enter(const CallContext& context, const LoadedContainer
       GANTRY_RETURN_IF_ERROR(
           MountPart(data, mount.subpath(), ids, /*recursive=*/true, Place(loaded.id(), i)));
     }
-    if (parts_.volumes == nullptr) continue;
-    parts_.volumes->Publish(
-        context, "mount", mount.volume_name(),
-        {{"driver", mount.volume_driver().empty() ? "local" : mount.volume_driver()},
-         {"container", loaded.id()},
-         {"destination", mount.target()},
-         {"read/write", mount.read_only() ? "false" : "true"},
-         {"propagation", mount.propagation()}});
+    PublishMount(context, loaded, mount);
   }
   std::move(undo).Cancel();
   return absl::OkStatus();
@@ -280,12 +306,7 @@ void RunVolumes::Leave(const CallContext& context, const LoadedContainer& loaded
   std::set<std::string> left;
   for (const v1::Mount& mount : loaded.config.mounts()) {
     if (mount.type() != v1::Mount::VOLUME || !left.insert(mount.volume_name()).second) continue;
-    Unmount(context, mount.volume_name(), loaded.id());
-    if (parts_.volumes == nullptr) continue;
-    parts_.volumes->Publish(
-        context, "unmount", mount.volume_name(),
-        {{"driver", mount.volume_driver().empty() ? "local" : mount.volume_driver()},
-         {"container", loaded.id()}});
+    LeaveOne(context, loaded, mount);
   }
 }
 

@@ -74,6 +74,12 @@ class RunVolumes {
   // It has ended. Idempotent.
   void Leave(const CallContext& context, const LoadedContainer& loaded);
 
+  // A volume that the container uses, or uses no more, besides what it was started with. `mount`
+  // has the volume's name. Errors are those of Enter().
+  absl::Status EnterOne(const CallContext& context, const LoadedContainer& loaded,
+                        const v1::Mount& mount);
+  void LeaveOne(const CallContext& context, const LoadedContainer& loaded, const v1::Mount& mount);
+
   // At start: which containers run. Unmounts what none of them uses.
   absl::Status Reconcile(const std::vector<LoadedContainer>& running);
 
@@ -90,6 +96,8 @@ class RunVolumes {
  private:
   using Key = std::pair<std::string, std::string>;  // namespace and name
 
+  void PublishMount(const CallContext& context, const LoadedContainer& loaded,
+                    const v1::Mount& mount);
   // Mounts a volume of the container once, however many places it is shown at.
   absl::StatusOr<std::string> At(const CallContext& context, const LoadedContainer& loaded,
                                  const v1::Mount& mount,

@@ -49,6 +49,20 @@ TEST_F(RunVolumesTest, AVolumeWithOptionsIsMountedFromTheFirstContainerToTheLast
   EXPECT_FALSE(Mounted(Data("scratch")));
 }
 
+TEST_F(RunVolumesTest, AVolumeMayComeAndGoWhileTheContainerRuns) {
+  CreateTmpfs("scratch");
+  CreateTmpfs("later");
+  const LoadedContainer one = MakeWith("one", {VolumeMount("scratch", "/a")});
+  ASSERT_TRUE(Enter(one).ok());
+  ASSERT_TRUE(runs_of_volumes_->EnterOne(context_, one, VolumeMount("later", "/b")).ok());
+  EXPECT_TRUE(Mounted(Data("later")));
+  runs_of_volumes_->LeaveOne(context_, one, VolumeMount("later", "/b"));
+  EXPECT_FALSE(Mounted(Data("later")));
+  EXPECT_TRUE(Mounted(Data("scratch")));
+  Leave(one);
+  EXPECT_FALSE(Mounted(Data("scratch")));
+}
+
 TEST_F(RunVolumesTest, APlainVolumeIsNotMounted) {
   CreateVolume("data");
   Write("data", "note", "kept");
