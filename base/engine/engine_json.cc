@@ -1,6 +1,7 @@
 #include "base/engine/engine_json.h"
 
 #include <algorithm>
+#include <iterator>
 #include <set>
 #include <utility>
 #include <vector>
@@ -11,11 +12,13 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 
 #include "base/engine/device_request.h"
 #include "base/engine/proto_time.h"
 #include "base/engine/state_words.h"
 #include "base/engine/units.h"
+#include "base/system_paths.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/gantry/v1/container_health.pb.h"
 #include "proto/gantry/v1/container_views.pb.h"
@@ -170,6 +173,33 @@ constexpr const char* kMaskedPaths[] = {"/proc/acpi",
 constexpr const char* kReadonlyPaths[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
                                           "/proc/sysrq-trigger"};
 
+SystemPaths SystemPathsOf(const v1::ContainerConfig& config) {
+  SystemPaths paths;
+  if (!config.privileged()) {
+    paths.masked.assign(std::begin(kMaskedPaths), std::end(kMaskedPaths));
+    paths.read_only.assign(std::begin(kReadonlyPaths), std::end(kReadonlyPaths));
+  }
+  for (absl::string_view option : config.security_options()) {
+    if (option == "systempaths=unconfined" || option == "systempaths:unconfined")
+      paths = SystemPaths();
+  }
+  if (config.has_masked_paths())
+    paths.masked.assign(config.masked_paths().values().begin(),
+                        config.masked_paths().values().end());
+  if (config.has_readonly_paths())
+    paths.read_only.assign(config.readonly_paths().values().begin(),
+                           config.readonly_paths().values().end());
+  for (absl::string_view option : config.security_options()) {
+    if (absl::ConsumePrefix(&option, "unmask=") || absl::ConsumePrefix(&option, "unmask:"))
+      Unmask(option, paths);
+  }
+  for (absl::string_view option : config.security_options()) {
+    if (absl::ConsumePrefix(&option, "mask=") || absl::ConsumePrefix(&option, "mask:"))
+      Mask(option, paths);
+  }
+  return paths;
+}
+
 Value HostConfig(const v1::ContainerDetails& container) {
   const v1::ContainerConfig& config = container.config();
   const v1::Resources& r = config.resources();
@@ -303,13 +333,13 @@ Value HostConfig(const v1::ContainerDetails& container) {
     host.Set(name, 0);
   }
   if (!mounts.list().empty()) host.Set("Mounts", std::move(mounts));
-  const auto paths = [&](bool given, const v1::StringList& list, const auto& defaults) {
-    if (given) return Value::StringRange(list.values());
-    return config.privileged() ? Value() : Value::StringRange(defaults);
+  const SystemPaths paths = SystemPathsOf(config);
+  const auto list = [&](bool given, const std::vector<std::string>& names) {
+    const bool none = names.empty() && !given && config.privileged();
+    return none ? Value() : Value::StringRange(names);
   };
-  host.Set("MaskedPaths", paths(config.has_masked_paths(), config.masked_paths(), kMaskedPaths));
-  host.Set("ReadonlyPaths",
-           paths(config.has_readonly_paths(), config.readonly_paths(), kReadonlyPaths));
+  host.Set("MaskedPaths", list(config.has_masked_paths(), paths.masked));
+  host.Set("ReadonlyPaths", list(config.has_readonly_paths(), paths.read_only));
   if (config.has_init()) host.Set("Init", config.init());
   return host;
 }

@@ -57,6 +57,25 @@ TEST(ContainerDocumentTest, KeysAndTypesAreDockers) {
             R"(["/proc/bus","/proc/fs","/proc/irq","/proc/sys","/proc/sysrq-trigger"])");
 }
 
+TEST(ContainerDocumentTest, PathsAreShownAsSecurityOptionsChangeThem) {
+  v1::ContainerDetails web = Web();
+  web.mutable_config()->add_security_options("unmask=/proc/*:/sys/firmware");
+  web.mutable_config()->add_security_options("mask=/etc/secret");
+  Value document = ContainerDocument(web);
+  EXPECT_EQ(Part(document, {"HostConfig", "MaskedPaths"}),
+            R"(["/sys/devices/virtual/powercap","/etc/secret"])");
+  EXPECT_EQ(Part(document, {"HostConfig", "ReadonlyPaths"}), "[]");
+  *web.mutable_config()->mutable_security_options(0) = "systempaths=unconfined";
+  web.mutable_config()->mutable_security_options()->RemoveLast();
+  document = ContainerDocument(web);
+  EXPECT_EQ(Part(document, {"HostConfig", "MaskedPaths"}), "[]");
+  EXPECT_EQ(Part(document, {"HostConfig", "ReadonlyPaths"}), "[]");
+  web = Web();
+  web.mutable_config()->set_privileged(true);
+  document = ContainerDocument(web);
+  EXPECT_EQ(Part(document, {"HostConfig", "MaskedPaths"}), "null");
+}
+
 TEST(ContainerDocumentTest, TheBeginningOf1970IsATime) {
   EXPECT_EQ(Part(ContainerDocument(Web()), {"Created"}), "\"1970-01-01T00:00:00Z\"");
 }

@@ -114,6 +114,8 @@ HostFacts HostFacts::Probe() {
       absl::StartsWith(ReadSmall("/sys/module/apparmor/parameters/enabled"), "Y") &&
       absl::StrContains(ReadSmall("/sys/kernel/security/apparmor/profiles"), "docker-default (");
 
+  facts.selinux = access("/sys/fs/selinux/enforce", F_OK) == 0;
+
   for (const auto& [name, which] : kLimits) {
     rlimit limit{};
     if (getrlimit(which, &limit) == 0) {

@@ -20,6 +20,7 @@ struct HostFacts {
   uint64_t bounding_capabilities = ~uint64_t{0};  // of this process: more cannot be given away
   bool cgroup_v2 = false;
   bool apparmor = false;
+  bool selinux = false;           // labels mean nothing without, and runtimes refuse them
   bool may_raise_rlimits = true;  // CAP_SYS_RESOURCE in the first user namespace, tried
   bool may_lower_oom_score = true;
   int own_oom_score_adj = 0;

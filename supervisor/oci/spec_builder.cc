@@ -23,6 +23,7 @@
 
 #include "base/errno_status.h"
 #include "base/status_macros.h"
+#include "base/system_paths.h"
 #include "supervisor/oci/default_profile.h"
 #include "supervisor/oci/json_document.h"
 
@@ -158,7 +159,7 @@ std::vector<json> DefaultMounts(const ContainerConfig& config) {
   std::vector<std::string> cgroup = {"nosuid", "noexec", "nodev"};
   if (!config.privileged) {
     sys.push_back("ro");
-    cgroup.insert(cgroup.begin(), "ro");
+    if (!config.writable_cgroups) cgroup.insert(cgroup.begin(), "ro");
   }
   std::vector<json> out;
   out.push_back(MountToJson("/proc", "proc", "proc", {"nosuid", "noexec", "nodev"}));
@@ -572,7 +573,7 @@ absl::StatusOr<ProcessSpec> BuildProcess(const ContainerConfig& config, const Us
   } else if (config.apparmor_profile != "unconfined") {
     process.apparmor_profile = config.apparmor_profile;
   }
-  process.selinux_label = config.selinux_label;
+  if (host.selinux) process.selinux_label = config.selinux_label;
   if (config.oom_score_adj.has_value() &&
       (*config.oom_score_adj < -1000 || *config.oom_score_adj > 1000)) {
     return absl::InvalidArgumentError(
@@ -621,20 +622,24 @@ absl::StatusOr<std::vector<std::string>> CleanPaths(absl::string_view what,
 absl::Status AddConfinement(const ContainerConfig& config,
                             const std::vector<std::string>& capabilities, const HostFacts& host,
                             json& linux_part) {
+  SystemPaths paths;
   if (!config.privileged) {
-    std::vector<std::string> masked(MaskedPaths().begin(), MaskedPaths().end());
-    masked.insert(masked.end(), host.thermal_throttle_paths.begin(),
-                  host.thermal_throttle_paths.end());
-    std::vector<std::string> readonly(ReadonlyPaths().begin(), ReadonlyPaths().end());
+    paths.masked.assign(MaskedPaths().begin(), MaskedPaths().end());
+    paths.masked.insert(paths.masked.end(), host.thermal_throttle_paths.begin(),
+                        host.thermal_throttle_paths.end());
+    paths.read_only.assign(ReadonlyPaths().begin(), ReadonlyPaths().end());
     if (config.masked_paths.has_value()) {
-      GANTRY_ASSIGN_OR_RETURN(masked, CleanPaths("masked path", *config.masked_paths));
+      GANTRY_ASSIGN_OR_RETURN(paths.masked, CleanPaths("masked path", *config.masked_paths));
     }
     if (config.readonly_paths.has_value()) {
-      GANTRY_ASSIGN_OR_RETURN(readonly, CleanPaths("read-only path", *config.readonly_paths));
+      GANTRY_ASSIGN_OR_RETURN(paths.read_only,
+                              CleanPaths("read-only path", *config.readonly_paths));
     }
-    if (!masked.empty()) linux_part["maskedPaths"] = masked;
-    if (!readonly.empty()) linux_part["readonlyPaths"] = readonly;
   }
+  for (const std::string& patterns : config.unmask) Unmask(patterns, paths);
+  for (const std::string& path : config.mask) Mask(path, paths);
+  if (!paths.masked.empty()) linux_part["maskedPaths"] = paths.masked;
+  if (!paths.read_only.empty()) linux_part["readonlyPaths"] = paths.read_only;
   if (config.seccomp_unconfined || (config.privileged && config.seccomp_profile.empty()))
     return absl::OkStatus();
   std::string profile;
@@ -663,6 +668,48 @@ absl::Status CheckUserIds(const ContainerConfig& config, const User& user) {
   return absl::OkStatus();
 }
 
+// "user", "role", "type" and "level" stand for a part of the label that SELinux's policies have for
+// containers; "filetype" is that of the files that are mounted.
+void ApplyLabel(absl::string_view value, ContainerConfig& config) {
+  const auto set = [](const char* usual, size_t part, absl::string_view text, std::string& label) {
+    std::vector<std::string> parts =
+        absl::StrSplit(label.empty() ? usual : label.c_str(), absl::MaxSplits(':', 3));
+    if (parts.size() <= part) parts.resize(part + 1);
+    parts[part] = std::string(text);
+    label = absl::StrJoin(parts, ":");
+  };
+  constexpr char kProcess[] = "system_u:system_r:container_t:s0";
+  constexpr char kFiles[] = "system_u:object_r:container_file_t:s0";
+  if (value == "disable") {
+    config.selinux_label.clear();
+    config.mount_label.clear();
+  } else if (absl::ConsumePrefix(&value, "user:")) {
+    set(kProcess, 0, value, config.selinux_label);
+  } else if (absl::ConsumePrefix(&value, "role:")) {
+    set(kProcess, 1, value, config.selinux_label);
+  } else if (absl::ConsumePrefix(&value, "type:")) {
+    set(kProcess, 2, value, config.selinux_label);
+  } else if (absl::ConsumePrefix(&value, "level:")) {
+    set(kProcess, 3, value, config.selinux_label);
+    set(kFiles, 3, value, config.mount_label);
+  } else if (absl::ConsumePrefix(&value, "filetype:")) {
+    set(kFiles, 2, value, config.mount_label);
+  } else {
+    config.selinux_label = std::string(value);
+  }
+}
+
+// The tree that a container sees is its own only in a cgroup namespace of its own, and only of
+// version 2 may it be given away.
+absl::Status CheckWritableCgroups(const ContainerConfig& config, const HostFacts& host) {
+  if (!config.writable_cgroups || config.privileged) return absl::OkStatus();
+  if (host.cgroup_v2 && config.cgroup.kind == NamespaceMode::Kind::kPrivate)
+    return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "security option writable-cgroups: it needs cgroup v2 and a cgroup namespace of the "
+      "container's own (--cgroupns private)");
+}
+
 }  // namespace
 
 absl::Status ApplySecurityOption(absl::string_view option, ContainerConfig& config) {
@@ -688,12 +735,38 @@ absl::Status ApplySecurityOption(absl::string_view option, ContainerConfig& conf
     return absl::OkStatus();
   }
   if (name == "label" && !value.empty()) {
-    config.selinux_label = value == "disable" ? "" : std::string(value);
+    ApplyLabel(value, config);
     return absl::OkStatus();
   }
   if (name == "systempaths" && value == "unconfined") {
     config.masked_paths.emplace();
     config.readonly_paths.emplace();
+    return absl::OkStatus();
+  }
+  if (name == "mask" && !value.empty()) {
+    for (const absl::string_view path : absl::StrSplit(value, ':', absl::SkipEmpty())) {
+      GANTRY_ASSIGN_OR_RETURN(std::string clean, CleanPath("masked path", path));
+      if (clean == "/") {
+        return absl::InvalidArgumentError(
+            absl::StrCat("security option \"", option, "\": nothing would be left to see"));
+      }
+      config.mask.push_back(std::move(clean));
+    }
+    return absl::OkStatus();
+  }
+  if (name == "unmask" && !value.empty()) {
+    for (const absl::string_view pattern : absl::StrSplit(value, ':', absl::SkipEmpty())) {
+      if (pattern != "ALL" && !absl::StartsWith(pattern, "/")) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("security option \"", option.substr(0, 128),
+                         "\": expected ALL, absolute paths or patterns of such"));
+      }
+      config.unmask.emplace_back(pattern);
+    }
+    return absl::OkStatus();
+  }
+  if (name == "writable-cgroups" && (value.empty() || value == "true" || value == "false")) {
+    config.writable_cgroups = value != "false";
     return absl::OkStatus();
   }
   return absl::InvalidArgumentError(
@@ -782,7 +855,7 @@ absl::StatusOr<RuntimeSpec> BuildSpec(const ContainerConfig& config, const User&
     linux_part["uidMappings"] = RangesToJson(config.uids);
     linux_part["gidMappings"] = RangesToJson(config.gids);
   }
-  if (!config.mount_label.empty()) linux_part["mountLabel"] = config.mount_label;
+  if (host.selinux && !config.mount_label.empty()) linux_part["mountLabel"] = config.mount_label;
   if (!config.cgroups_path.empty()) linux_part["cgroupsPath"] = config.cgroups_path;
   // A volume can only hand mounts in or out when the container's root follows the host's.
   if (shared_root) {
@@ -815,6 +888,7 @@ absl::StatusOr<RuntimeSpec> BuildSpec(const ContainerConfig& config, const User&
   linux_part["resources"] = ResourcesToJson(config.resources);
   linux_part["resources"]["devices"] = std::move(rules);
 
+  GANTRY_RETURN_IF_ERROR(CheckWritableCgroups(config, host));
   GANTRY_RETURN_IF_ERROR(AddConfinement(config, capabilities, host, linux_part));
   return spec;
 }

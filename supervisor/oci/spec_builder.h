@@ -100,6 +100,9 @@ struct ContainerConfig {
   std::vector<std::string> ambient_capabilities;
   std::optional<std::vector<std::string>> masked_paths;  // unset: the defaults
   std::optional<std::vector<std::string>> readonly_paths;
+  std::vector<std::string> unmask;  // patterns of what is neither masked nor read-only; "ALL"
+  std::vector<std::string> mask;    // paths to be masked besides
+  bool writable_cgroups = false;
   std::vector<DeviceConfig> devices;
   std::vector<std::string> device_cgroup_rules;  // "c 1:3 rwm"
   std::vector<Rlimit> rlimits;
@@ -121,8 +124,10 @@ struct ContainerConfig {
 };
 
 // Applies one `--security-opt`: "no-new-privileges[=true|false]",
-// "seccomp=unconfined|builtin|<json>", "apparmor=<profile>", "label=disable|<label>",
-// "systempaths=unconfined". ':' may stand for the first '='.
+// "seccomp=unconfined|builtin|<json>", "apparmor=<profile>", "label=disable|<label>", a part of the
+// label ("label=user|role|type|level|filetype:<part>"), "systempaths=unconfined",
+// "mask=<path>[:<path>]", "unmask=ALL|<pattern>[:<pattern>]", "writable-cgroups[=true|false]". ':'
+// may stand for the first '='.
 // kInvalidArgument: anything else.
 absl::Status ApplySecurityOption(absl::string_view option, ContainerConfig& config);
 

@@ -151,7 +151,7 @@ TEST(SpecBuilderTest, CpusetsAreOfThisHost) {
   ContainerConfig config = Config();
   config.resources.cpuset_cpus = "1,4";
   config.resources.cpuset_mems = "0";
-  EXPECT_TRUE(BuildSpec(config, User(), host).ok());
+  EXPECT_TRUE(Refusal(config, host).ok());
   config.resources.cpuset_cpus = "1-2";
   EXPECT_EQ(BuildSpec(config, User(), host).status().message(),
             "cpuset-cpus \"1-2\": this host has the CPUs 0-1,4");
@@ -318,6 +318,69 @@ TEST(SpecBuilderTest, SecurityOptions) {
     EXPECT_EQ(ApplySecurityOption(option, config).code(), absl::StatusCode::kInvalidArgument)
         << option;
   }
+}
+
+TEST(SpecBuilderTest, PathsAreMaskedAndUnmasked) {
+  ContainerConfig config = Config();
+  EXPECT_TRUE(ApplySecurityOption("unmask=/proc/kcore:/proc/b*", config).ok());
+  EXPECT_TRUE(ApplySecurityOption("mask=/etc/secret/:/opt/keys", config).ok());
+  json spec = Build(config);
+  EXPECT_FALSE(Has(spec["linux"]["maskedPaths"], "/proc/kcore"));
+  EXPECT_TRUE(Has(spec["linux"]["maskedPaths"], "/proc/keys"));
+  EXPECT_TRUE(Has(spec["linux"]["maskedPaths"], "/etc/secret"));
+  EXPECT_TRUE(Has(spec["linux"]["maskedPaths"], "/opt/keys"));
+  EXPECT_FALSE(Has(spec["linux"]["readonlyPaths"], "/proc/bus"));
+  EXPECT_TRUE(Has(spec["linux"]["readonlyPaths"], "/proc/sys"));
+
+  ContainerConfig all = Config();
+  EXPECT_TRUE(ApplySecurityOption("unmask=ALL", all).ok());
+  spec = Build(all);
+  EXPECT_FALSE(spec["linux"].contains("maskedPaths"));
+  EXPECT_FALSE(spec["linux"].contains("readonlyPaths"));
+
+  ContainerConfig privileged = Config();
+  privileged.privileged = true;
+  EXPECT_TRUE(ApplySecurityOption("mask=/etc/secret", privileged).ok());
+  EXPECT_EQ(Build(privileged)["linux"]["maskedPaths"], (json{"/etc/secret"}));
+
+  for (const char* option : {"mask=", "mask=relative", "mask=/", "mask=/a/../..", "unmask=proc"}) {
+    EXPECT_EQ(ApplySecurityOption(option, config).code(), absl::StatusCode::kInvalidArgument)
+        << option;
+  }
+}
+
+TEST(SpecBuilderTest, LabelsArePutTogetherWhereTheHostHasThem) {
+  ContainerConfig config = Config();
+  EXPECT_TRUE(ApplySecurityOption("label=type:mine_t", config).ok());
+  EXPECT_TRUE(ApplySecurityOption("label=level:s0:c1,c2", config).ok());
+  EXPECT_FALSE(Build(config)["process"].contains("selinuxLabel"));
+  HostFacts host = Host();
+  host.selinux = true;
+  json spec = Build(config, Root(), host);
+  EXPECT_EQ(spec["process"]["selinuxLabel"], "system_u:system_r:mine_t:s0:c1,c2");
+  EXPECT_EQ(spec["linux"]["mountLabel"], "system_u:object_r:container_file_t:s0:c1,c2");
+  EXPECT_TRUE(ApplySecurityOption("label=disable", config).ok());
+  spec = Build(config, Root(), host);
+  EXPECT_FALSE(spec["process"].contains("selinuxLabel"));
+  EXPECT_FALSE(spec["linux"].contains("mountLabel"));
+  EXPECT_TRUE(ApplySecurityOption("label=system_u:system_r:other_t:s0", config).ok());
+  spec = Build(config, Root(), host);
+  EXPECT_EQ(spec["process"]["selinuxLabel"], "system_u:system_r:other_t:s0");
+}
+
+TEST(SpecBuilderTest, CgroupsAreWritableInANamespaceOfItsOwnOnly) {
+  ContainerConfig config = Config();
+  EXPECT_TRUE(ApplySecurityOption("writable-cgroups=true", config).ok());
+  HostFacts host = Host();
+  host.cgroup_v2 = false;
+  EXPECT_TRUE(absl::IsInvalidArgument(Refusal(config, host)));
+  host.cgroup_v2 = true;
+  const json spec = Build(config, Root(), host);
+  EXPECT_FALSE(Has((*Mount(spec, "/sys/fs/cgroup"))["options"], "ro"));
+  config.cgroup = NamespaceMode::Host();
+  EXPECT_TRUE(absl::IsInvalidArgument(Refusal(config, host)));
+  EXPECT_TRUE(ApplySecurityOption("writable-cgroups=false", config).ok());
+  EXPECT_TRUE(Refusal(config, host).ok());
 }
 
 TEST(SpecBuilderTest, LimitsAndResources) {
