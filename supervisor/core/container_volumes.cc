@@ -159,12 +159,12 @@ absl::StatusOr<ContainerVolumes::Given> ContainerVolumes::Give(
                             ListDirectory(one.data_directory));
     if (names.empty()) empty.push_back(std::move(one));
   }
-  if (!empty.empty()) GANTRY_RETURN_IF_ERROR(Fill(context, empty, rootfs, !config.auto_remove()));
+  if (!empty.empty()) GANTRY_RETURN_IF_ERROR(Fill(context, empty, rootfs, config.auto_remove()));
   return given;
 }
 
 absl::Status ContainerVolumes::Fill(const CallContext& context, const std::vector<Empty>& volumes,
-                                    absl::Span<const snapshot::Mount> rootfs, bool sync) {
+                                    absl::Span<const snapshot::Mount> rootfs, bool going) {
   std::string at = parts_.state_directory + "/mounts";
   GANTRY_RETURN_IF_ERROR(MakeDirectories(at, 0700));
   at += "/copy-XXXXXX";
@@ -192,9 +192,10 @@ absl::Status ContainerVolumes::Fill(const CallContext& context, const std::vecto
       // Another container may be created with it at the same time.
       GANTRY_ASSIGN_OR_RETURN(const OperationLock turn, parts_.runs->TakeTurn(context, one.name));
       const std::string directory(absl::StripSuffix(one.data_directory, "/_data"));
-      GANTRY_RETURN_IF_ERROR((one.mounted ? volume::FillMounted(one.data_directory, source.get())
-                                          : volume::FillVolume(directory, source.get(), sync))
-                                 .status());
+      GANTRY_RETURN_IF_ERROR(
+          (one.mounted ? volume::FillMounted(one.data_directory, source.get())
+                       : volume::FillVolume(directory, source.get(), !(going && one.anonymous)))
+              .status());
     }
   }
   return mounted.Unmount();

@@ -101,8 +101,10 @@ class ContainerVolumes {
     bool anonymous;
     bool mounted;  // not a plain directory of ours
   };
+  // `going`: the container removes itself, and its anonymous volumes with it. They need not survive
+  // a power cut.
   absl::Status Fill(const CallContext& context, const std::vector<Empty>& volumes,
-                    absl::Span<const snapshot::Mount> rootfs, bool sync);
+                    absl::Span<const snapshot::Mount> rootfs, bool going);
 
   const Parts parts_;
 };

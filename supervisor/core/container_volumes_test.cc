@@ -1,11 +1,19 @@
 // What a container that is being created gets of volumes, and what is left when it does not come.
 #include "supervisor/core/container_volumes.h"
 
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <iterator>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -103,6 +111,38 @@ TEST_F(ContainerVolumesTest, WhatIsKeptStays) {
   // would name it, so that prune would not either.
   ASSERT_TRUE(volumes_->Reconcile().ok());
   EXPECT_THAT(AllVolumes(), SizeIs(1));
+}
+
+// From here on syncfs(2) of this thread fails.
+bool RefuseSyncfs() {
+  sock_filter code[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_syncfs, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EIO),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog program = {static_cast<unsigned short>(std::size(code)), code};
+  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+         syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0;
+}
+
+// Whoever removes itself leaves the named volumes behind: their content is synced as any other's.
+TEST_F(ContainerVolumesTest, OfOneThatRemovesItselfNamedVolumesAreSynced) {
+  v1::ContainerConfig named = With({VolumeMount("data", "/srv/www")});
+  v1::ContainerConfig anonymous = With({VolumeMount("", "/srv/www")});
+  named.set_auto_remove(true);
+  anonymous.set_auto_remove(true);
+  bool refused = false;
+  absl::Status with_name;
+  absl::Status without;
+  std::thread([&] {
+    refused = RefuseSyncfs();
+    with_name = Give(named).status();
+    without = Give(anonymous).status();
+  }).join();
+  ASSERT_TRUE(refused);
+  EXPECT_THAT(std::string(with_name.message()), HasSubstr("sync "));
+  EXPECT_TRUE(without.ok()) << without;  // nobody needs it after a power cut
 }
 
 TEST_F(ContainerVolumesTest, AnonymousVolumesOfOneThatRemovesItselfGoAtTheNextStart) {
