@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <utility>
@@ -13,6 +14,7 @@
 #include "base/engine/config_json.h"
 #include "base/engine/engine_json.h"
 #include "base/engine/field_reader.h"
+#include "base/engine/json_text.h"
 #include "base/engine/proto_time.h"
 #include "base/engine/state_words.h"
 #include "base/engine/units.h"
@@ -24,42 +26,82 @@
 namespace gantry::engine {
 namespace {
 
-Value Ports(const v1::ContainerSummary& container) {
-  Value ports = Value::EmptyList();
+void AppendPorts(const v1::ContainerSummary& container, JsonText& json) {
+  json.Key("Ports");
+  json.OpenList();
   for (const v1::PublishedPort& port : container.ports()) {
-    Value entry = Value::EmptyObject();
-    if (!port.ip().empty()) entry.Set("IP", port.ip());
-    entry.Set("PrivatePort", port.private_port());
-    if (port.public_port() != 0) entry.Set("PublicPort", port.public_port());
-    entry.Set("Type", port.protocol());
-    ports.Append(std::move(entry));
+    json.OpenObject();
+    if (!port.ip().empty()) json.Field("IP", port.ip());
+    json.Number("PrivatePort", port.private_port());
+    if (port.public_port() != 0) json.Number("PublicPort", port.public_port());
+    json.Field("Type", port.protocol());
+    json.CloseObject();
   }
-  return ports;
+  json.CloseList();
 }
 
 // What a list says of an endpoint: where it is, and of what was asked for the addresses only.
-Value ListedEndpoint(const v1::NetworkEndpoint& e, const v1::NetworkAttachment* asked,
-                     const SummaryFields& fields) {
+void AppendEndpoint(const v1::NetworkEndpoint& e, const v1::NetworkAttachment* asked,
+                    const SummaryFields& fields, JsonText& json) {
   static const auto* const nothing = new v1::NetworkAttachment;
   const v1::NetworkAttachment& wish = asked == nullptr ? *nothing : *asked;
-  Value addresses;
-  if (!wish.ipv4_address().empty()) addresses.Set("IPv4Address", wish.ipv4_address());
-  if (!wish.ipv6_address().empty()) addresses.Set("IPv6Address", wish.ipv6_address());
-  Value entry = Value::EmptyObject();
-  entry.Set("IPAMConfig", std::move(addresses));
-  for (const char* name : {"Links", "Aliases", "DriverOpts"}) entry.Set(name, Value());
-  if (fields.gateway_priority) entry.Set("GwPriority", wish.gateway_priority());
-  entry.Set("NetworkID", e.network_id());
-  entry.Set("EndpointID", e.endpoint_id());
-  entry.Set("Gateway", e.gateway());
-  entry.Set("IPAddress", e.ip_address());
-  entry.Set("IPPrefixLen", e.ip_prefix_len());
-  entry.Set("IPv6Gateway", e.ipv6_gateway());
-  entry.Set("GlobalIPv6Address", e.global_ipv6_address());
-  entry.Set("GlobalIPv6PrefixLen", e.global_ipv6_prefix_len());
-  entry.Set("MacAddress", e.mac_address());
-  if (fields.dns_names) entry.Set("DNSNames", Value());
-  return entry;
+  json.OpenObject();
+  json.Key("IPAMConfig");
+  if (wish.ipv4_address().empty() && wish.ipv6_address().empty()) {
+    json.Null();
+  } else {
+    json.OpenObject();
+    if (!wish.ipv4_address().empty()) json.Field("IPv4Address", wish.ipv4_address());
+    if (!wish.ipv6_address().empty()) json.Field("IPv6Address", wish.ipv6_address());
+    json.CloseObject();
+  }
+  for (const char* name : {"Links", "Aliases", "DriverOpts"}) json.Null(name);
+  if (fields.gateway_priority) json.Number("GwPriority", wish.gateway_priority());
+  json.Field("NetworkID", e.network_id());
+  json.Field("EndpointID", e.endpoint_id());
+  json.Field("Gateway", e.gateway());
+  json.Field("IPAddress", e.ip_address());
+  json.Number("IPPrefixLen", e.ip_prefix_len());
+  json.Field("IPv6Gateway", e.ipv6_gateway());
+  json.Field("GlobalIPv6Address", e.global_ipv6_address());
+  json.Number("GlobalIPv6PrefixLen", e.global_ipv6_prefix_len());
+  json.Field("MacAddress", e.mac_address());
+  if (fields.dns_names) json.Null("DNSNames");
+  json.CloseObject();
+}
+
+void AppendNetworks(const v1::ContainerSummary& container,
+                    const std::map<std::string, std::string>& network_ids,
+                    const SummaryFields& fields, JsonText& json) {
+  const auto asked = [&container](const std::string& name,
+                                  const std::string& id) -> const v1::NetworkAttachment* {
+    for (const v1::NetworkAttachment& one : container.attachments()) {
+      if (one.network() == name || (!id.empty() && one.network() == id)) return &one;
+    }
+    return nullptr;
+  };
+  std::vector<absl::string_view> written;  // few
+  const auto first = [&written](absl::string_view name) {
+    if (std::find(written.begin(), written.end(), name) != written.end()) return false;
+    written.push_back(name);
+    return true;
+  };
+  json.Key("Networks");
+  json.OpenObject();
+  for (const v1::NetworkEndpoint& endpoint : container.endpoints()) {
+    if (!first(endpoint.network())) continue;
+    json.Key(endpoint.network());
+    AppendEndpoint(endpoint, asked(endpoint.network(), endpoint.network_id()), fields, json);
+  }
+  for (const std::string& network : container.networks()) {
+    if (!first(network)) continue;
+    v1::NetworkEndpoint endpoint;
+    const auto id = network_ids.find(network);
+    if (id != network_ids.end()) endpoint.set_network_id(id->second);
+    json.Key(network);
+    AppendEndpoint(endpoint, asked(network, endpoint.network_id()), fields, json);
+  }
+  json.CloseObject();
 }
 
 // Go's io/fs.FileMode of a Linux mode.
@@ -171,58 +213,48 @@ uint64_t ChargedMemory(const v1::ContainerStats& stats, bool* cgroup_v1) {
 
 }  // namespace
 
-Value ContainerSummaryDocument(const v1::ContainerSummary& container,
-                               const std::map<std::string, std::string>& network_ids,
-                               absl::Time now, const SummaryFields& fields) {
-  Value out = Value::EmptyObject();
-  out.Set("Id", container.id());
-  Value names = Value::EmptyList();
-  if (!container.name().empty()) names.Append(absl::StrCat("/", container.name()));
-  out.Set("Names", std::move(names));
-  out.Set("Image", container.image());
-  out.Set("ImageID", container.image_id());
-  if (fields.image_manifest && container.has_image_manifest())
-    out.Set("ImageManifestDescriptor", ManifestDocument(container.image_manifest()));
-  out.Set("Command", CommandText(container));
-  out.Set("Created", container.created_at().seconds());
-  out.Set("Ports", Ports(container));
+void AppendContainerSummary(const v1::ContainerSummary& container,
+                            const std::map<std::string, std::string>& network_ids, absl::Time now,
+                            const SummaryFields& fields, std::string* out) {
+  JsonText json(out);
+  json.OpenObject();
+  json.Field("Id", container.id());
+  json.Key("Names");
+  json.OpenList();
+  if (!container.name().empty()) json.String(absl::StrCat("/", container.name()));
+  json.CloseList();
+  json.Field("Image", container.image());
+  json.Field("ImageID", container.image_id());
+  if (fields.image_manifest && container.has_image_manifest()) {
+    json.Key("ImageManifestDescriptor");
+    json.Json(ManifestDocument(container.image_manifest()).ToJson());
+  }
+  json.Field("Command", CommandText(container));
+  json.Number("Created", container.created_at().seconds());
+  AppendPorts(container, json);
   if (container.has_size_rw_bytes() && container.size_rw_bytes() != 0)
-    out.Set("SizeRw", container.size_rw_bytes());
+    json.Number("SizeRw", container.size_rw_bytes());
   if (container.has_size_rootfs_bytes() && container.size_rootfs_bytes() != 0)
-    out.Set("SizeRootFs", container.size_rootfs_bytes());
-  out.Set("Labels", Value::StringMap(container.labels()));
-  out.Set("State", StateWord(container.state()));
-  out.Set("Status", StatusText(container, now));
-  Value host = Value::EmptyObject();
-  host.Set("NetworkMode", container.network_mode());
-  if (fields.annotations && !container.annotations().empty())
-    host.Set("Annotations", Value::StringMap(container.annotations()));
-  out.Set("HostConfig", std::move(host));
-  Value networks = Value::EmptyObject();
-  const auto asked = [&container](const std::string& name,
-                                  const std::string& id) -> const v1::NetworkAttachment* {
-    for (const v1::NetworkAttachment& one : container.attachments()) {
-      if (one.network() == name || (!id.empty() && one.network() == id)) return &one;
-    }
-    return nullptr;
-  };
-  for (const v1::NetworkEndpoint& endpoint : container.endpoints()) {
-    networks.Set(
-        endpoint.network(),
-        ListedEndpoint(endpoint, asked(endpoint.network(), endpoint.network_id()), fields));
+    json.Number("SizeRootFs", container.size_rootfs_bytes());
+  json.Key("Labels");
+  json.StringMap(container.labels());
+  json.Field("State", StateWord(container.state()));
+  json.Field("Status", StatusText(container, now));
+  json.Key("HostConfig");
+  json.OpenObject();
+  json.Field("NetworkMode", container.network_mode());
+  if (fields.annotations && !container.annotations().empty()) {
+    json.Key("Annotations");
+    json.StringMap(container.annotations());
   }
-  for (const std::string& network : container.networks()) {
-    if (networks.Find(network) != nullptr) continue;
-    v1::NetworkEndpoint endpoint;
-    const auto id = network_ids.find(network);
-    if (id != network_ids.end()) endpoint.set_network_id(id->second);
-    networks.Set(network, ListedEndpoint(endpoint, asked(network, endpoint.network_id()), fields));
-  }
-  Value settings = Value::EmptyObject();
-  settings.Set("Networks", std::move(networks));
-  out.Set("NetworkSettings", std::move(settings));
-  out.Set("Mounts", MountPointsDocument(container));
-  return out;
+  json.CloseObject();
+  json.Key("NetworkSettings");
+  json.OpenObject();
+  AppendNetworks(container, network_ids, fields, json);
+  json.CloseObject();
+  json.Key("Mounts");
+  json.Json(container.mounts().empty() ? "[]" : MountPointsDocument(container).ToJson());
+  json.CloseObject();
 }
 
 Value TopDocument(const v1::TopResponse& top) {

@@ -2,14 +2,18 @@
 
 #include <sys/stat.h>
 
+#include <cstdint>
+#include <map>
 #include <string>
 
+#include "absl/status/statusor.h"
 #include "absl/strings/escaping.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include "base/engine/value.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/gantry/v1/container_files.pb.h"
 #include "proto/gantry/v1/container_streams.pb.h"
@@ -19,6 +23,14 @@ namespace gantry::engine {
 namespace {
 
 using ::testing::HasSubstr;
+
+std::string Summary(const v1::ContainerSummary& container,
+                    const std::map<std::string, std::string>& network_ids, absl::Time now,
+                    const SummaryFields& fields = {}) {
+  std::string out;
+  AppendContainerSummary(container, network_ids, now, fields, &out);
+  return out;
+}
 
 TEST(ContainerJsonTest, AListEntryHasDockersFields) {
   v1::ContainerSummary container;
@@ -43,8 +55,7 @@ TEST(ContainerJsonTest, AListEntryHasDockersFields) {
   port->set_private_port(443);
   port->set_protocol("tcp");
   EXPECT_EQ(
-      ContainerSummaryDocument(container, {{"front", "n1"}}, absl::FromUnixSeconds(1700000060))
-          .ToJson(),
+      Summary(container, {{"front", "n1"}}, absl::FromUnixSeconds(1700000060)),
       R"({"Id":"c1","Names":["/web"],"Image":"nginx:1","ImageID":"sha256:ab","Command":"sh 'a b'",)"
       R"("Created":1700000000,"Ports":[{"IP":"0.0.0.0","PrivatePort":80,"PublicPort":8080,)"
       R"("Type":"tcp"},{"PrivatePort":443,"Type":"tcp"}],"Labels":{"k":"v"},"State":"running",)"
@@ -66,9 +77,7 @@ TEST(ContainerJsonTest, AListEntryHasTheAddressesOfARunningContainer) {
   place->set_ip_address("10.0.0.2");
   place->set_ip_prefix_len(16);
   place->set_mac_address("02:42:0a:00:00:02");
-  const Value document =
-      ContainerSummaryDocument(container, {{"front", "n1"}, {"back", "n2"}}, absl::Now());
-  const std::string text = document.ToJson();
+  const std::string text = Summary(container, {{"front", "n1"}, {"back", "n2"}}, absl::Now());
   EXPECT_THAT(text, HasSubstr(R"("NetworkID":"n1","EndpointID":"e1","Gateway":"",)"
                               R"("IPAddress":"10.0.0.2","IPPrefixLen":16)"));
   EXPECT_THAT(text, HasSubstr(R"("NetworkID":"n2","EndpointID":"","Gateway":"")"));
@@ -87,7 +96,7 @@ TEST(ContainerJsonTest, AListEntryHasWhatWasAskedForAndItsManifestUnlessTheVersi
   container.mutable_image_manifest()->set_digest("sha256:01");
   container.mutable_image_manifest()->set_size_bytes(5);
   container.mutable_image_manifest()->set_platform("linux/arm64/v8");
-  const std::string text = ContainerSummaryDocument(container, {}, absl::Now()).ToJson();
+  const std::string text = Summary(container, {}, absl::Now());
   EXPECT_THAT(text, HasSubstr(R"("IPAMConfig":{"IPv4Address":"10.0.0.9"},"Links":null,)"
                               R"("Aliases":null,"DriverOpts":null,"GwPriority":7,)"));
   EXPECT_THAT(text, HasSubstr(R"("HostConfig":{"NetworkMode":"","Annotations":{"k":"v"}})"));
@@ -96,9 +105,50 @@ TEST(ContainerJsonTest, AListEntryHasWhatWasAskedForAndItsManifestUnlessTheVersi
                               R"("variant":"v8"}})"));
   SummaryFields none;
   none.image_manifest = none.annotations = none.dns_names = none.gateway_priority = false;
-  const std::string older = ContainerSummaryDocument(container, {}, absl::Now(), none).ToJson();
+  const std::string older = Summary(container, {}, absl::Now(), none);
   for (const char* key : {"ImageManifestDescriptor", "Annotations", "DNSNames", "GwPriority"})
     EXPECT_EQ(older.find(key), std::string::npos) << key;
+}
+
+// Written without a parser's help: what comes back is what went in, whatever is in it.
+TEST(ContainerJsonTest, AListEntryIsJsonWhateverItsTextsAre) {
+  v1::ContainerSummary container;
+  const std::string odd = "a\"b\\c\n\t\x01/\xc3\xa4</script>";
+  container.set_id("c1");
+  container.set_image(odd);
+  container.add_command(odd);
+  (*container.mutable_labels())[odd] = odd;
+  (*container.mutable_labels())["a"] = "";
+  (*container.mutable_annotations())[odd] = odd;
+  container.set_network_mode(odd);
+  // Named twice, and in an endpoint.
+  container.add_networks(odd);
+  container.add_networks("other");
+  container.add_networks("other");
+  container.add_endpoints()->set_network(odd);
+  container.set_size_rw_bytes(int64_t{1} << 40);
+  v1::MountPoint* mount = container.add_mounts();
+  mount->set_type("bind");
+  mount->set_source(odd);
+  mount->set_read_write(true);
+  const absl::StatusOr<Value> document =
+      Value::FromJson(Summary(container, {}, absl::Now()), Value::SameKeys::kRefused);
+  ASSERT_TRUE(document.ok()) << document.status();
+  EXPECT_EQ(document->Find("Names")->ToJson(), "[]");
+  EXPECT_EQ(document->Find("Image")->string(), odd);
+  EXPECT_EQ(document->Find("Command")->string(), odd);
+  EXPECT_EQ(document->Find("Labels")->Find(odd)->string(), odd);
+  EXPECT_EQ(document->Find("Labels")->object().fields.front().first, "a");
+  EXPECT_EQ(document->Find("SizeRw")->integer(), int64_t{1} << 40);
+  EXPECT_EQ(document->Find("HostConfig")->Find("NetworkMode")->string(), odd);
+  EXPECT_EQ(document->Find("HostConfig")->Find("Annotations")->Find(odd)->string(), odd);
+  const Value* networks = document->Find("NetworkSettings")->Find("Networks");
+  ASSERT_EQ(networks->object().fields.size(), 2u);
+  EXPECT_EQ(networks->object().fields[0].first, odd);
+  EXPECT_EQ(networks->object().fields[1].first, "other");
+  ASSERT_EQ(document->Find("Mounts")->list().size(), 1u);
+  EXPECT_EQ(document->Find("Mounts")->list()[0].Find("Source")->string(), odd);
+  EXPECT_TRUE(document->Find("Mounts")->list()[0].Find("RW")->Truth());
 }
 
 TEST(ContainerJsonTest, ModesOfPathsHaveGosBits) {

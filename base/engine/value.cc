@@ -12,6 +12,7 @@
 #include "absl/strings/str_format.h"
 #include "nlohmann/json.hpp"
 
+#include "base/engine/json_text.h"
 #include "base/utf8.h"
 
 namespace gantry::engine {
@@ -27,39 +28,6 @@ std::string FormatDouble(double v) {
     if (std::strtod(text.c_str(), nullptr) == v) return text;
   }
   return absl::StrFormat("%.17g", v);
-}
-
-// Most texts need no escape: what lies between two of them is taken over as a whole.
-void AppendQuoted(absl::string_view text, std::string* out) {
-  out->push_back('"');
-  size_t from = 0;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (static_cast<unsigned char>(c) >= 0x20 && c != '"' && c != '\\') continue;
-    out->append(text.data() + from, i - from);
-    from = i + 1;
-    switch (c) {
-      case '"':
-        out->append("\\\"");
-        break;
-      case '\\':
-        out->append("\\\\");
-        break;
-      case '\n':
-        out->append("\\n");
-        break;
-      case '\r':
-        out->append("\\r");
-        break;
-      case '\t':
-        out->append("\\t");
-        break;
-      default:
-        absl::StrAppendFormat(out, "\\u%04x", static_cast<unsigned>(c));
-    }
-  }
-  out->append(text.data() + from, text.size() - from);
-  out->push_back('"');
 }
 
 // Builds a value from nlohmann's parser events.
@@ -258,7 +226,7 @@ void Value::AppendJson(int indent, int depth, std::string* out) const {
   if (is_null()) {
     out->append("null");
   } else if (is_string()) {
-    AppendQuoted(string(), out);
+    AppendJsonQuoted(string(), out);
   } else if (is_list()) {
     out->push_back('[');
     bool first = true;
@@ -277,7 +245,7 @@ void Value::AppendJson(int indent, int depth, std::string* out) const {
       if (!first) out->push_back(',');
       first = false;
       newline(depth + 1);
-      AppendQuoted(key, out);
+      AppendJsonQuoted(key, out);
       out->append(indent > 0 ? ": " : ":");
       v.AppendJson(indent, depth + 1, out);
     }
@@ -311,7 +279,7 @@ absl::StatusOr<Value> Value::FromJson(absl::string_view text, SameKeys same_keys
 
 std::string JsonQuote(absl::string_view text) {
   std::string out;
-  AppendQuoted(text, &out);
+  AppendJsonQuoted(text, &out);
   return out;
 }
 

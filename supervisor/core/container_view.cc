@@ -104,24 +104,29 @@ v1::MountPoint ContainerView::MountPointOf(const LoadedContainer& loaded,
   return point;
 }
 
-void ContainerView::Summarize(const LoadedContainer& loaded, const Process* task,
+void ContainerView::Summarize(LoadedContainer& loaded, const Process* task,
                               v1::ContainerSummary& out) const {
   out.set_id(loaded.id());
-  out.set_name(loaded.name);
+  out.set_name(std::move(loaded.name));
   out.set_image(loaded.config.image());
-  out.set_image_id(loaded.image_id);
-  for (const std::string& word : loaded.config.entrypoint().values()) out.add_command(word);
-  for (const std::string& word : loaded.config.command()) out.add_command(word);
+  out.set_image_id(std::move(loaded.image_id));
+  if (loaded.config.entrypoint().values().empty()) {
+    out.mutable_command()->Swap(loaded.config.mutable_command());
+  } else {
+    for (const std::string& word : loaded.config.entrypoint().values()) out.add_command(word);
+    for (const std::string& word : loaded.config.command()) out.add_command(word);
+  }
   *out.mutable_created_at() = loaded.record.created_at();
   if (loaded.state.has_started_at()) *out.mutable_started_at() = loaded.state.started_at();
   if (loaded.state.has_finished_at()) *out.mutable_finished_at() = loaded.state.finished_at();
   out.set_exit_code(loaded.state.exit_code());
   out.set_restart_count(static_cast<int32_t>(loaded.state.restart_count()));
   out.set_oom_killed(loaded.state.oom_killed());
-  *out.mutable_labels() = loaded.config.labels();
+  out.mutable_labels()->swap(*loaded.config.mutable_labels());
   const absl::StatusOr<NetworkChoice> network = NetworkOf(loaded.config);
   out.set_network_mode(network.ok() ? network->Print() : loaded.config.network_mode());
-  if (network.ok() && network->kind == NetworkChoice::Kind::kNetwork) {
+  if (network.ok() && network->kind == NetworkChoice::Kind::kNetwork &&
+      !loaded.config.networks().empty()) {
     for (const v1::NetworkAttachment& one : AttachmentsOf(network->network, loaded.config))
       out.add_networks(one.network());
   } else {
@@ -132,7 +137,7 @@ void ContainerView::Summarize(const LoadedContainer& loaded, const Process* task
         !one.link_local_addresses().empty())
       *out.add_attachments() = one;
   }
-  *out.mutable_annotations() = loaded.config.annotations();
+  out.mutable_annotations()->swap(*loaded.config.mutable_annotations());
   if (std::optional<v1::ImageManifest> manifest = ReadManifest(loaded.record))
     *out.mutable_image_manifest() = *std::move(manifest);
   out.set_platform(loaded.config.platform());
@@ -140,10 +145,8 @@ void ContainerView::Summarize(const LoadedContainer& loaded, const Process* task
     *out.add_mounts() = MountPointOf(loaded, mount);
   out.set_state(StateOf(loaded.state, loaded.config.restart_policy(), task));
   if (loaded.damaged) out.set_state(v1::CONTAINER_STATE_DEAD);
-  if (task != nullptr && task->status != ProcessStatus::kStopped) {
-    const std::optional<v1::HealthState> health = parts_.health->Get(loaded.scope.ns, loaded.id());
-    if (health.has_value()) out.set_health(health->status());
-  }
+  if (task != nullptr && task->status != ProcessStatus::kStopped)
+    out.set_health(parts_.health->Word(loaded.scope.ns, loaded.id()));
   if (task != nullptr) {
     out.set_pid(task->pid);
     if (task->status == ProcessStatus::kStopped) {
@@ -288,12 +291,13 @@ absl::StatusOr<v1::ListContainersResponse> ContainerView::List(
   absl::flat_hash_map<std::string, SnapshotPlace> snapshots;
   v1::ListContainersResponse response;
   auto& shown = *response.mutable_containers();
-  const auto add = [&](const LoadedContainer& loaded) {
+  const bool every = filter.matches_all();
+  const auto add = [&](LoadedContainer& loaded) {
     v1::ContainerSummary& summary = *shown.Add();
     Summarize(loaded, TaskOf(tasks, loaded.id()), summary);
     if (const auto places = held.find(loaded.id()); places != held.end())
       SetPlaces(places->second, summary);
-    if ((active_only && !IsActive(summary.state())) || !filter.Matches(summary)) {
+    if ((active_only && !IsActive(summary.state())) || (!every && !filter.Matches(summary))) {
       shown.RemoveLast();
       return;
     }
@@ -301,8 +305,8 @@ absl::StatusOr<v1::ListContainersResponse> ContainerView::List(
       snapshots[loaded.id()] = {loaded.record.snapshotter(), loaded.record.snapshot_key()};
   };
   if (active_only) {
-    GANTRY_ASSIGN_OR_RETURN(const std::vector<LoadedContainer> active, LoadActive(context, tasks));
-    for (const LoadedContainer& loaded : active) add(loaded);
+    GANTRY_ASSIGN_OR_RETURN(std::vector<LoadedContainer> active, LoadActive(context, tasks));
+    for (LoadedContainer& loaded : active) add(loaded);
   } else {
     GANTRY_RETURN_IF_ERROR(EachBriefly(*parts_.stores, context.ns, add));
   }
@@ -328,7 +332,8 @@ absl::StatusOr<v1::ContainerDetails> ContainerView::Inspect(const CallContext& c
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded, parts_.records->Load(context, container));
   absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
   v1::ContainerDetails details;
-  Summarize(loaded, task.ok() ? &*task : nullptr, *details.mutable_summary());
+  LoadedContainer taken = loaded;
+  Summarize(taken, task.ok() ? &*task : nullptr, *details.mutable_summary());
   if (parts_.networks != nullptr) {
     const absl::StatusOr<NetworkPlaces::Held> held = parts_.networks->Holds(context, loaded.id());
     // Without its places the container can still be shown.

@@ -87,9 +87,10 @@ class ContainerView {
                                                      const ContainerFilter& filter,
                                                      const Tasks& tasks, bool active_only);
   v1::MountPoint MountPointOf(const LoadedContainer& loaded, const v1::Mount& mount) const;
-  // But for its places in networks.
-  void Summarize(const LoadedContainer& loaded, const Process* task,
-                 v1::ContainerSummary& out) const;
+  // But for its places in networks. Takes name, image, command, labels and annotations out of what
+  // it is given, and leaves the record and the state: a list of a thousand would copy them for
+  // nothing.
+  void Summarize(LoadedContainer& loaded, const Process* task, v1::ContainerSummary& out) const;
 
   const Parts parts_;
 };

@@ -190,6 +190,49 @@ TEST_F(ContainerViewTest, MountsAndNetworkAreShownAsTheyTakeEffect) {
   EXPECT_EQ(Inspect("host").summary().network_mode(), "host");
 }
 
+// Lists read one container after the other into the same memory, and take out what they show.
+TEST_F(ContainerViewTest, AListShowsOfEachContainerWhatIsItsOwn) {
+  v1::ContainerConfig rich = Config();
+  rich.mutable_entrypoint()->add_values("/entry");
+  (*rich.mutable_labels())["k"] = "v";
+  (*rich.mutable_annotations())["note"] = "yes";
+  v1::Mount* data = rich.add_mounts();
+  data->set_type(v1::Mount::BIND);
+  data->set_source("/srv/data");
+  data->set_target("/data");
+  Make("a", rich);
+  Make("b");
+  Make("c", rich);
+  MakeForeign("theirs");
+  for (int round = 0; round < 2; ++round) {  // nothing was taken out of what is stored
+    const std::vector<v1::ContainerSummary> listed = List(All());
+    ASSERT_EQ(listed.size(), 4u);
+    for (const v1::ContainerSummary& one : listed) {
+      const v1::ContainerSummary alone = Inspect(one.id()).summary();
+      EXPECT_EQ(one.name(), alone.name());
+      EXPECT_EQ(one.image(), alone.image());
+      EXPECT_EQ(one.image_id(), alone.image_id());
+      EXPECT_EQ(one.network_mode(), alone.network_mode());
+      const bool is_rich = one.name() == "a" || one.name() == "c";
+      EXPECT_EQ(one.labels().contains("k"), is_rich) << one.name();
+      EXPECT_EQ(one.labels().contains("team"), one.id() == "theirs") << one.name();
+      EXPECT_EQ(one.annotations().contains("note"), is_rich) << one.name();
+      EXPECT_EQ(one.mounts_size(), is_rich ? 1 : 0) << one.name();
+      if (is_rich) {
+        EXPECT_THAT(one.command(), ElementsAre("/entry", "true"));
+        EXPECT_THAT(alone.command(), ElementsAre("/entry", "true"));
+      } else if (one.name() == "b") {
+        EXPECT_THAT(one.command(), ElementsAre("true"));
+      } else {
+        EXPECT_THAT(one.command(), IsEmpty());
+      }
+    }
+  }
+  EXPECT_EQ(Inspect("a").config().labels().at("k"), "v");
+  EXPECT_THAT(Inspect("a").config().entrypoint().values(), ElementsAre("/entry"));
+  EXPECT_THAT(Inspect("a").config().command(), ElementsAre("true"));
+}
+
 TEST_F(ContainerViewTest, SizesAreOfItsOwnLayerAndOfAllBelow) {
   metadata::SnapshotNamespace snapshots = stores_.Snapshots("native", {kNs, ""}).value();
   const std::vector<snapshot::Mount> base = snapshots.Prepare("base-active", "", {}).value();

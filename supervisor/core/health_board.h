@@ -25,6 +25,12 @@ class HealthBoard {
     if (it == states_.end()) return std::nullopt;
     return it->second;
   }
+  // Its word alone, "" where there is none: the whole state has the output of its last probes.
+  std::string Word(const std::string& ns, const std::string& container) const {
+    absl::MutexLock lock(&mu_);
+    auto it = states_.find({ns, container});
+    return it == states_.end() ? std::string() : it->second.status();
+  }
   void Set(const std::string& ns, const std::string& container, v1::HealthState state) {
     absl::MutexLock lock(&mu_);
     states_[{ns, container}] = std::move(state);

@@ -70,9 +70,12 @@ absl::StatusOr<Value> Containers(const Parts& parts, Request& request) {
                           parts.view->List(request.context(), asked));
   Value list = Value::EmptyList();
   // Nobody looks for networks here: their ids are left out.
-  for (const v1::ContainerSummary& container : found.containers())
-    list.Append(ForVersion(Document::kContainerSummary, request.version(),
-                           engine::ContainerSummaryDocument(container, {}, absl::Now())));
+  for (const v1::ContainerSummary& container : found.containers()) {
+    std::string text;
+    engine::AppendContainerSummary(container, {}, absl::Now(), {}, &text);
+    GANTRY_ASSIGN_OR_RETURN(Value item, Value::FromJson(text));
+    list.Append(ForVersion(Document::kContainerSummary, request.version(), std::move(item)));
+  }
   return list;
 }
 
