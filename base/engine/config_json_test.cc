@@ -167,6 +167,16 @@ TEST(ConfigFromJsonTest, HostConfigComesOutAsItWentIn) {
             details.config().resources().SerializeAsString());
 }
 
+TEST(ConfigFromJsonTest, BindsAreRepeatedAsTheyWereGiven) {
+  const std::string host =
+      R"({"Binds":["/src:/a:rw","/src:/b:ro,z","data:/c:rw","data:/d","/src:/e:cached"]})";
+  v1::ContainerDetails details;
+  *details.mutable_config() = Host(host);
+  const Value shown = ContainerDocument(details);
+  EXPECT_EQ(shown.Find("HostConfig")->Find("Binds")->ToJson(),
+            Value::FromJson(host)->Find("Binds")->ToJson());
+}
+
 TEST(ConfigFromJsonTest, ErrorsNameTheField) {
   const std::vector<std::tuple<const char*, const char*, const char*>> cases = {
       {"", "body", "JSON"},

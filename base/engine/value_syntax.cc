@@ -43,12 +43,20 @@ std::string CleanPath(absl::string_view path, const std::string& cwd) {
 }
 
 absl::Status ApplyVolumeOption(absl::string_view option, v1::Mount* mount) {
-  if (option == "ro") {
-    mount->set_read_only(true);
-  } else if (option == "rw" || option == "consistent" || option == "cached" ||
-             option == "delegated" || option == "z" || option == "Z") {
-    // Nothing to do: the default, another system's tuning, or a label where there is no SELinux.
-    if (option == "z" || option == "Z") mount->add_options(std::string(option));
+  if (option == "ro" || option == "rw") {
+    const auto& others = mount->options();
+    if (mount->read_only() || std::find(others.begin(), others.end(), "rw") != others.end())
+      return absl::InvalidArgumentError("it says twice whether it is read-only");
+    if (option == "ro") {
+      mount->set_read_only(true);
+    } else {
+      mount->add_options("rw");
+    }
+  } else if (option == "consistent" || option == "cached" || option == "delegated" ||
+             option == "z" || option == "Z") {
+    // Like rw without an effect: another system's tuning, or a label where there is no SELinux.
+    // They are kept because docker repeats them.
+    mount->add_options(std::string(option));
   } else if (option == "nocopy") {
     mount->set_no_copy(true);
   } else if (option == "idmap") {

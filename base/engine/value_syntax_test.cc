@@ -1,5 +1,6 @@
 #include "base/engine/value_syntax.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "proto/gantry/v1/container_config.pb.h"
@@ -16,6 +17,15 @@ TEST(VolumeTest, BindWithOptions) {
   EXPECT_TRUE(mount->read_only());
   EXPECT_TRUE(mount->create_source());
   EXPECT_EQ(mount->propagation(), "rslave");
+}
+
+TEST(VolumeTest, WordsWithoutAnEffectAreKept) {
+  const auto mount = ParseVolume("data:/x:rw,z,cached", "/cwd");
+  ASSERT_TRUE(mount.ok()) << mount.status();
+  EXPECT_FALSE(mount->read_only());
+  EXPECT_THAT(mount->options(), testing::ElementsAre("rw", "z", "cached"));
+  for (const char* text : {"/a:/b:ro,rw", "/a:/b:rw,ro", "/a:/b:rw,rw", "/a:/b:ro,ro"})
+    EXPECT_FALSE(ParseVolume(text, "/").ok()) << text;
 }
 
 TEST(VolumeTest, RelativeSourceIsTakenFromHere) {

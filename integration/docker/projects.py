@@ -64,7 +64,7 @@ def todo(p):
     p.serves("app", 3000, "mysql:8.0", path="/db")
     p.holds("Listening on port 3000" in p.logs("app"), "logs of app")
     p.same(p.inspect("app")["Config"]["Cmd"], ["sh", "-c", "yarn install && yarn run dev"])
-    # docker repeats the words of the request (":rw" too), ours are made from the mount.
+    # As it was asked for: with ":rw" by docker compose, without by ctl's.
     p.holds("%s:/app" % p.directory in [one.removesuffix(":rw") for one in p.inspect("app")["HostConfig"]["Binds"]], p.inspect("app")["HostConfig"]["Binds"])
     p.same(p.exec("mysql", "cat", "/var/lib/mysql/databases"), "todos\n")
     p.holds(p.name + "_todo-mysql-data" in p.docker("volume", "ls", "-q").split(), "the volume")

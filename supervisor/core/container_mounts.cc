@@ -40,6 +40,15 @@ absl::string_view TypeName(v1::Mount::Type type) {
   }
 }
 
+// Words of docker's short form that are no options of a mount: SELinux's labels, ids that are mapped
+// by us, what is so without being said (read_only counts), and another system's tuning.
+bool IsOptionOfMount(absl::string_view option) {
+  for (const absl::string_view other : {"z", "Z", "rw", "consistent", "cached", "delegated"}) {
+    if (option == other) return false;
+  }
+  return option != kMapIds;
+}
+
 bool IsPropagation(absl::string_view text) {
   return text.empty() || text == "private" || text == "rprivate" || text == "shared" ||
          text == "rshared" || text == "slave" || text == "rslave";
@@ -256,6 +265,16 @@ bool MapsIds(const v1::Mount& mount) {
          mount.options().end();
 }
 
+std::string ModeOf(const v1::Mount& mount) {
+  std::string mode = mount.read_only() ? "ro" : "";
+  if (mount.type() != v1::Mount::BIND && mount.type() != v1::Mount::VOLUME) return mode;
+  for (const std::string& option : mount.options()) {
+    if (option == kMapIds || (option == "rw" && mount.read_only())) continue;
+    absl::StrAppend(&mode, mode.empty() ? "" : ",", option);
+  }
+  return mode;
+}
+
 bool HasPlace(const v1::ContainerConfig& config, const v1::Mount& mount) {
   const std::string& driver = mount.volume_driver();
   return !mount.subpath().empty() || (MapsIds(mount) && !config.uids().empty()) ||
@@ -296,9 +315,8 @@ absl::Status AppendMounts(const v1::ContainerConfig& config,
     }
     if (mount.type() == v1::Mount::IMAGE) continue;  // ImageMounts::AddTo()
     spec.type = oci::MountConfig::Type::kBind;
-    // SELinux's labels (z, Z) are no options of a mount, and ids are mapped by us.
     for (const std::string& option : mount.options()) {
-      if (option != "z" && option != "Z" && option != kMapIds) spec.options.push_back(option);
+      if (IsOptionOfMount(option)) spec.options.push_back(option);
     }
     spec.non_recursive = mount.non_recursive();
     spec.propagation = mount.propagation();

@@ -59,6 +59,9 @@ absl::Status CheckMappedMounts(const v1::ContainerConfig& config);
 inline constexpr char kMapIds[] = "idmap";
 bool MapsIds(const v1::Mount& mount);
 
+// How it was asked for, in the words of docker's short form ("ro", "rw,z"); propagation is apart.
+std::string ModeOf(const v1::Mount& mount);
+
 // Whether the container finds it at a place of its own (RunVolumes::Place) and not at its source:
 // a part of a volume, what is shown by the container's ids, and a volume of another driver, which
 // is somewhere else each time.

@@ -144,18 +144,21 @@ TEST(AnonymousVolumesTest, AVolumeThatWasNamedIsNotOne) {
   EXPECT_THAT(AnonymousVolumes(config), ElementsAre("0123"));
 }
 
-TEST(AppendMountsTest, LabelsAreNoOptionsOfAMount) {
+TEST(AppendMountsTest, WordsOfTheShortFormAreNoOptionsOfAMount) {
   v1::ContainerConfig config;
   v1::Mount& mount = Add(config, v1::Mount::VOLUME, "data", "/data");
   mount.set_volume_name("data");
-  mount.add_options("Z");
+  for (const char* word : {"Z", "rw", "cached"}) mount.add_options(word);
   mount.set_read_only(true);
+  EXPECT_EQ(ModeOf(mount), "ro,Z,cached");
   std::vector<oci::MountConfig> out;
   ASSERT_TRUE(AppendMounts(config, {{"/data", "/root/volumes/data/_data"}}, out).ok());
   ASSERT_EQ(out.size(), 1u);
   EXPECT_EQ(out[0].source, "/root/volumes/data/_data");
   EXPECT_TRUE(out[0].options.empty());
   EXPECT_TRUE(out[0].read_only);
+  mount.set_read_only(false);
+  EXPECT_EQ(ModeOf(mount), "Z,rw,cached");
 }
 
 }  // namespace

@@ -17,6 +17,7 @@
 #include "proto/record/v1/record.pb.h"
 #include "supervisor/core/brief_containers.h"
 #include "supervisor/core/container_filter.h"
+#include "supervisor/core/container_mounts.h"
 #include "supervisor/core/container_state.h"
 #include "supervisor/core/log_target.h"
 #include "supervisor/core/manifest_record.h"
@@ -79,7 +80,7 @@ v1::MountPoint ContainerView::MountPointOf(const LoadedContainer& loaded,
   point.set_source(mount.source());
   point.set_destination(mount.target());
   point.set_read_write(!mount.read_only());
-  point.set_mode(mount.read_only() ? "ro" : "");
+  point.set_mode(ModeOf(mount));
   switch (mount.type()) {
     case v1::Mount::TMPFS:
       point.set_type("tmpfs");
