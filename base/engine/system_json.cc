@@ -176,6 +176,12 @@ void AddOurKeys(const v1::InfoResponse& info, Value& out) {
 
 Value EngineInfoDocument(const v1::InfoResponse& info) {
   Value out = DockersKeys(info);
+  Value registries = Registries();
+  // Layers that no registry takes: the API had them until 1.47.
+  for (const char* name :
+       {"AllowNondistributableArtifactsCIDRs", "AllowNondistributableArtifactsHostnames"})
+    registries.Set(name, Value::EmptyList());
+  out.Set("RegistryConfig", std::move(registries));
   Value gantry = Value::EmptyObject();
   AddOurKeys(info, gantry);
   gantry.Set("Runtimes", Runtimes(info, /*path=*/false, /*ours=*/true));

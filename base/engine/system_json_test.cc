@@ -66,6 +66,8 @@ TEST(SystemJsonTest, WhatDockerHasNoKeyForIsApartInTheEnginesDocument) {
   EXPECT_EQ(Text(*engine.Find("Gantry"), "Runtimes"),
             R"({"crun":{"version":"","problem":"too old"}})");
   const Value ours = InfoDocument(info);
+  EXPECT_EQ(Text(*engine.Find("RegistryConfig"), "AllowNondistributableArtifactsCIDRs"), "[]");
+  EXPECT_EQ(Text(*ours.Find("RegistryConfig"), "AllowNondistributableArtifactsCIDRs"), "(none)");
   EXPECT_EQ(Text(ours, "StateDir"), "\"/run/gantry\"");
   EXPECT_EQ(Text(ours, "Gantry"), "(none)");
 }

@@ -7,6 +7,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 
@@ -32,8 +33,18 @@ namespace {
 
 using engine::Value;
 
+// Before 1.25 a security option was its name alone: "seccomp" of "name=seccomp,profile=builtin".
+void KeepNamesOnly(v1::InfoResponse& info) {
+  for (std::string& option : *info.mutable_security_options()) {
+    absl::string_view name = option;
+    absl::ConsumePrefix(&name, "name=");
+    option = std::string(name.substr(0, name.find(',')));
+  }
+}
+
 absl::Status Info(core::SystemService& system, Request& request) {
-  GANTRY_ASSIGN_OR_RETURN(const v1::InfoResponse info, system.Info(request.context()));
+  GANTRY_ASSIGN_OR_RETURN(v1::InfoResponse info, system.Info(request.context()));
+  if (request.version() < ApiVersion{1, 25}) KeepNamesOnly(info);
   return request.Reply(
       200, ForVersion(Document::kInfo, request.version(), engine::EngineInfoDocument(info)));
 }

@@ -40,6 +40,8 @@ constexpr Field kFields[] = {
     {Document::kInfo, "DiscoveredDevices", {1, 50}},
     {Document::kInfo, "BridgeNfIptables", kOldest, {1, 50}},
     {Document::kInfo, "BridgeNfIp6tables", kOldest, {1, 50}},
+    {Document::kInfo, "RegistryConfig.AllowNondistributableArtifactsCIDRs", kOldest, {1, 47}},
+    {Document::kInfo, "RegistryConfig.AllowNondistributableArtifactsHostnames", kOldest, {1, 47}},
     {Document::kInfo, "ContainerdCommit.Expected", kOldest, {1, 49}},
     {Document::kInfo, "RuncCommit.Expected", kOldest, {1, 49}},
     {Document::kInfo, "InitCommit.Expected", kOldest, {1, 49}},

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 namespace gantry::api::docker {
@@ -38,6 +39,15 @@ TEST(VersionTableTest, NewerVersionsLackWhatWasDropped) {
   EXPECT_EQ(info({1, 49}),
             R"({"BridgeNfIptables":true,"CDISpecDirs":["/a"],"RuncCommit":{"ID":"1"}})");
   EXPECT_EQ(info({1, 50}), R"({"CDISpecDirs":["/a"],"RuncCommit":{"ID":"1"}})");
+  const auto registries = [](ApiVersion version) {
+    return ForVersion(Document::kInfo, version,
+                      *engine::Value::FromJson(
+                          R"({"RegistryConfig":{"AllowNondistributableArtifactsCIDRs":[],)"
+                          R"("AllowNondistributableArtifactsHostnames":[],"Mirrors":[]}})"))
+        .ToJson();
+  };
+  EXPECT_THAT(registries({1, 46}), testing::HasSubstr("ArtifactsHostnames"));
+  EXPECT_EQ(registries({1, 47}), R"({"RegistryConfig":{"Mirrors":[]}})");
 }
 
 TEST(VersionTableTest, SaysOfAFieldWhetherAVersionHasIt) {
