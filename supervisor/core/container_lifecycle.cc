@@ -65,6 +65,11 @@ v1::ContainerState ContainerLifecycle::StateNow(const LoadedContainer& loaded,
 
 absl::StatusOr<v1::StartContainerResponse> ContainerLifecycle::Start(
     const CallContext& context, const v1::StartContainerRequest& request) {
+  if (!request.checkpoint().empty()) {
+    return absl::UnimplementedError(
+        absl::StrCat("container ", request.container(), ": starting from the checkpoint \"",
+                     request.checkpoint(), "\" is not supported: start it without one"));
+  }
   parts_.tasks->AnnounceStart();
   OperationLock lock;
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded,

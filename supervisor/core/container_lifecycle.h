@@ -100,6 +100,7 @@ class ContainerLifecycle {
   absl::StatusOr<v1::CreateContainerResponse> CreateFrom(const CallContext& context,
                                                          const v1::CreateContainerRequest& request,
                                                          const ResolvedImage& image);
+  // kUnimplemented: from a checkpoint.
   absl::StatusOr<v1::StartContainerResponse> Start(const CallContext& context,
                                                    const v1::StartContainerRequest& request);
   // A stop of the same container that is under way and has more patience is cut short.

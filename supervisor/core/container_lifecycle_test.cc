@@ -99,6 +99,16 @@ TEST_F(ContainerLifecycleTest, StartAndExitAreInTheRecord) {
   EXPECT_EQ(Stored(id).exit_code(), 7u);
 }
 
+TEST_F(ContainerLifecycleTest, AStartFromACheckpointIsRefusedAndNotMadeAPlainOne) {
+  const std::string id = Make("web");
+  v1::StartContainerRequest request;
+  request.set_container(id);
+  request.set_checkpoint("before");
+  const absl::Status refused = lifecycle_->Start(context_, request).status();
+  EXPECT_TRUE(absl::IsUnimplemented(refused)) << refused;
+  EXPECT_EQ(StateIs(id), v1::CONTAINER_STATE_CREATED);
+}
+
 TEST_F(ContainerLifecycleTest, ExitBeforeTheCreatesAnswerIsSettled) {
   const std::string id = Make("web");
   launcher_.OnLaunch(

@@ -35,8 +35,6 @@ absl::Status Start(const Parts& parts, Request& request) {
   start.set_container(request.Path("id"));
   start.set_checkpoint(request.Query("checkpoint"));
   start.set_checkpoint_dir(request.Query("checkpoint-dir"));
-  if (!start.checkpoint().empty())
-    return absl::UnimplementedError("checkpoints are not supported: start it without one");
   GANTRY_ASSIGN_OR_RETURN(const v1::StartContainerResponse started,
                           parts.lifecycle->Start(request.lasting(), start));
   return request.ReplyEmpty(started.already_running() ? 304 : 204);
