@@ -24,33 +24,22 @@ void ReadRecord(const metadata::Scope& scope, absl::string_view id, absl::string
   }
 }
 
-// The same with what the record says, but for state and name.
-void Read(const metadata::Scope& scope, absl::string_view id, absl::string_view bytes,
-          LoadedContainer& loaded) {
-  ReadRecord(scope, id, bytes, loaded);
-  loaded.ours = ReadIntent(loaded.record, loaded.config);
-  if (!loaded.ours) {
-    loaded.config.Clear();
-    loaded.config.set_image(loaded.record.image());
-    *loaded.config.mutable_labels() = loaded.record.labels();
-  }
-  loaded.image_id.clear();
-  const auto image = loaded.record.extensions().find(kImageExtension);
-  record::v1::Descriptor target;
-  if (image != loaded.record.extensions().end() && target.ParseFromString(image->second.value()))
-    loaded.image_id = std::move(*target.mutable_digest());
+// The state is null if it is damaged, and one that says nothing if there is none.
+absl::StatusOr<std::optional<record::v1::ContainerState>> ReadState(Stores& stores,
+                                                                    const metadata::Scope& scope,
+                                                                    absl::string_view id) {
+  absl::StatusOr<std::optional<record::v1::ContainerState>> state =
+      stores.containers.GetState(scope, id);
+  if (absl::IsDataLoss(state.status())) return std::nullopt;
+  if (state.ok() && !state->has_value()) state->emplace();
+  return state;
 }
 
 absl::Status ReadStateAndName(Stores& stores, LoadedContainer& loaded) {
-  const absl::StatusOr<std::optional<record::v1::ContainerState>> state =
-      stores.containers.GetState(loaded.scope, loaded.id());
-  if (absl::IsDataLoss(state.status())) {
-    loaded.damaged = true;
-    loaded.state.Clear();
-  } else {
-    GANTRY_RETURN_IF_ERROR(state.status());
-    loaded.state = state->value_or(record::v1::ContainerState());
-  }
+  GANTRY_ASSIGN_OR_RETURN(std::optional<record::v1::ContainerState> state,
+                          ReadState(stores, loaded.scope, loaded.id()));
+  loaded.damaged = loaded.damaged || !state.has_value();
+  loaded.state = std::move(state).value_or(record::v1::ContainerState());
   GANTRY_ASSIGN_OR_RETURN(loaded.name, stores.names.NameOf(loaded.scope, loaded.id()));
   return absl::OkStatus();
 }
@@ -71,31 +60,64 @@ absl::StatusOr<States> StatesOf(Stores& stores, const metadata::Scope& scope) {
 
 }  // namespace
 
-absl::Status EachBriefly(Stores& stores, const std::string& ns,
-                         const std::function<void(LoadedContainer&)>& visit) {
+void ReadBriefly(const metadata::Scope& scope, absl::string_view id, absl::string_view record,
+                 LoadedContainer& loaded) {
+  ReadRecord(scope, id, record, loaded);
+  loaded.ours = ReadIntent(loaded.record, loaded.config);
+  if (!loaded.ours) {
+    loaded.config.Clear();
+    loaded.config.set_image(loaded.record.image());
+    *loaded.config.mutable_labels() = loaded.record.labels();
+  }
+  loaded.image_id.clear();
+  const auto image = loaded.record.extensions().find(kImageExtension);
+  record::v1::Descriptor target;
+  if (image != loaded.record.extensions().end() && target.ParseFromString(image->second.value()))
+    loaded.image_id = std::move(*target.mutable_digest());
+}
+
+absl::Status EachStored(Stores& stores, const std::string& ns,
+                        const std::function<void(StoredContainer&)>& visit) {
   const metadata::Scope scope{ns, ""};
-  GANTRY_ASSIGN_OR_RETURN(const States states, StatesOf(stores, scope));
+  GANTRY_ASSIGN_OR_RETURN(States states, StatesOf(stores, scope));
   absl::flat_hash_map<std::string, std::string> names;
   GANTRY_RETURN_IF_ERROR(stores.names.List(scope, [&names](const metadata::NamedContainer& named) {
     names.emplace(named.id, named.name);
     return absl::OkStatus();
   }));
-  LoadedContainer loaded;
+  StoredContainer stored;
   return stores.containers.ListWithoutSpecs(
       scope, [&](absl::string_view id, absl::string_view bytes) -> absl::Status {
-        Read(scope, id, bytes, loaded);
-        const auto state = states.find(id);
-        if (state == states.end()) {  // it was made since
-          GANTRY_RETURN_IF_ERROR(ReadStateAndName(stores, loaded));
+        stored.id = id;
+        stored.record = bytes;
+        std::optional<record::v1::ContainerState> state;
+        const auto known = states.find(id);
+        if (known == states.end()) {  // it was made since
+          GANTRY_ASSIGN_OR_RETURN(state, ReadState(stores, scope, id));
+          GANTRY_ASSIGN_OR_RETURN(stored.name, stores.names.NameOf(scope, id));
         } else {
-          loaded.damaged = loaded.damaged || !state->second.has_value();
-          loaded.state = state->second.value_or(record::v1::ContainerState());
+          state = std::move(known->second);
           const auto name = names.find(id);
-          loaded.name = name == names.end() ? "" : std::move(name->second);
+          stored.name = name == names.end() ? "" : std::move(name->second);
         }
-        visit(loaded);
+        stored.state_damaged = !state.has_value();
+        stored.state = std::move(state).value_or(record::v1::ContainerState());
+        visit(stored);
         return absl::OkStatus();
       });
+}
+
+absl::Status EachBriefly(Stores& stores, const std::string& ns,
+                         const std::function<void(LoadedContainer&)>& visit) {
+  const metadata::Scope scope{ns, ""};
+  LoadedContainer loaded;
+  return EachStored(stores, ns, [&](StoredContainer& stored) {
+    ReadBriefly(scope, stored.id, stored.record, loaded);
+    loaded.damaged = loaded.damaged || stored.state_damaged;
+    loaded.state.Swap(&stored.state);
+    loaded.name.swap(stored.name);
+    visit(loaded);
+  });
 }
 
 absl::Status EachRecord(Stores& stores, const std::string& ns,
@@ -137,7 +159,7 @@ absl::StatusOr<std::vector<LoadedContainer>> SomeBriefly(Stores& stores, const s
     if (absl::IsNotFound(bytes.status())) continue;
     GANTRY_RETURN_IF_ERROR(bytes.status());
     LoadedContainer loaded;
-    Read(scope, id, *bytes, loaded);
+    ReadBriefly(scope, id, *bytes, loaded);
     GANTRY_RETURN_IF_ERROR(ReadStateAndName(stores, loaded));
     some.push_back(std::move(loaded));
   }

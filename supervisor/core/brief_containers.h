@@ -11,11 +11,31 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 
+#include "proto/record/v1/record.pb.h"
 #include "supervisor/core/container_records.h"
 #include "supervisor/core/stores.h"
 
 namespace gantry::core {
+
+// One as it is stored.
+struct StoredContainer {
+  absl::string_view id;
+  absl::string_view record;  // for ReadBriefly()
+  record::v1::ContainerState state;
+  bool state_damaged = false;
+  std::string name;
+};
+
+// Visits those of the namespace, in order of id. `visit` may take things out of what it is shown,
+// which is used again for the next.
+absl::Status EachStored(Stores& stores, const std::string& ns,
+                        const std::function<void(StoredContainer&)>& visit);
+// What a stored record says: all of `loaded` but state and name. What was in it before is gone, the
+// memory for it is used again.
+void ReadBriefly(const metadata::Scope& scope, absl::string_view id, absl::string_view record,
+                 LoadedContainer& loaded);
 
 // Visits those of the namespace, in order of id. `visit` may take things out of what it is shown,
 // which is used again for the next.

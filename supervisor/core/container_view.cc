@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <utility>
 
@@ -40,11 +41,6 @@ bool Before(const google::protobuf::Timestamp& a, const google::protobuf::Timest
 // To look up a state by itself costs several times what it costs in a list of all.
 constexpr size_t kLookedUpSingly = 200;
 
-struct SnapshotPlace {
-  std::string snapshotter;
-  std::string key;
-};
-
 // What the container wrote, and that with everything below it.
 void SetSizes(metadata::SnapshotNamespace& snapshots, const std::string& snapshot_key,
               v1::ContainerSummary& summary) {
@@ -64,6 +60,11 @@ void SetSizes(metadata::SnapshotNamespace& snapshots, const std::string& snapsho
 void SetPlaces(const NetworkPlaces::Held& held, v1::ContainerSummary& summary) {
   for (const v1::PublishedPort& port : held.ports) *summary.add_ports() = port;
   for (const v1::NetworkEndpoint& one : held.endpoints) *summary.add_endpoints() = one;
+}
+
+bool ActiveOnly(const v1::ListContainersRequest& request, const ContainerFilter& filter) {
+  const bool any_state = request.all() || request.limit() > 0 || filter.names_states();
+  return !any_state || filter.wants_active_only();
 }
 
 const Process* TaskOf(const absl::flat_hash_map<std::string, Process>& tasks,
@@ -105,10 +106,10 @@ v1::MountPoint ContainerView::MountPointOf(const LoadedContainer& loaded,
   return point;
 }
 
-void ContainerView::Summarize(LoadedContainer& loaded, const Process* task,
-                              v1::ContainerSummary& out) const {
+ListedRecord ContainerView::Describe(LoadedContainer& loaded) const {
+  ListedRecord described;
+  v1::ContainerSummary& out = described.summary;
   out.set_id(loaded.id());
-  out.set_name(std::move(loaded.name));
   out.set_image(loaded.config.image());
   out.set_image_id(std::move(loaded.image_id));
   if (loaded.config.entrypoint().values().empty()) {
@@ -118,16 +119,10 @@ void ContainerView::Summarize(LoadedContainer& loaded, const Process* task,
     for (const std::string& word : loaded.config.command()) out.add_command(word);
   }
   *out.mutable_created_at() = loaded.record.created_at();
-  if (loaded.state.has_started_at()) *out.mutable_started_at() = loaded.state.started_at();
-  if (loaded.state.has_finished_at()) *out.mutable_finished_at() = loaded.state.finished_at();
-  out.set_exit_code(loaded.state.exit_code());
-  out.set_restart_count(static_cast<int32_t>(loaded.state.restart_count()));
-  out.set_oom_killed(loaded.state.oom_killed());
   out.mutable_labels()->swap(*loaded.config.mutable_labels());
   const absl::StatusOr<NetworkChoice> network = NetworkOf(loaded.config);
   out.set_network_mode(network.ok() ? network->Print() : loaded.config.network_mode());
-  if (network.ok() && network->kind == NetworkChoice::Kind::kNetwork &&
-      !loaded.config.networks().empty()) {
+  if (network.ok() && network->kind == NetworkChoice::Kind::kNetwork) {
     for (const v1::NetworkAttachment& one : AttachmentsOf(network->network, loaded.config))
       out.add_networks(one.network());
   } else {
@@ -144,20 +139,33 @@ void ContainerView::Summarize(LoadedContainer& loaded, const Process* task,
   out.set_platform(loaded.config.platform());
   for (const v1::Mount& mount : loaded.config.mounts())
     *out.add_mounts() = MountPointOf(loaded, mount);
-  out.set_state(StateOf(loaded.state, loaded.config.restart_policy(), task));
-  if (loaded.damaged) out.set_state(v1::CONTAINER_STATE_DEAD);
-  if (task != nullptr && task->status != ProcessStatus::kStopped)
-    out.set_health(parts_.health->Word(loaded.scope.ns, loaded.id()));
-  if (task != nullptr) {
-    out.set_pid(task->pid);
-    if (task->status == ProcessStatus::kStopped) {
-      out.set_exit_code(task->exit_status);
-      out.set_oom_killed(task->oom_killed);
-      SetTimestamp(task->exited_at, out.mutable_finished_at());
-      out.set_pid(0);
-    }
-    if (!out.has_started_at()) SetTimestamp(task->started_at, out.mutable_started_at());
+  described.restart_policy = loaded.config.restart_policy();
+  described.snapshotter = loaded.record.snapshotter();
+  described.snapshot_key = loaded.record.snapshot_key();
+  described.damaged = loaded.damaged;
+  return described;
+}
+
+void ContainerView::SetState(const std::string& ns, const record::v1::ContainerState& state,
+                             v1::ContainerState word, const Process* task,
+                             v1::ContainerSummary& out) const {
+  if (state.has_started_at()) *out.mutable_started_at() = state.started_at();
+  if (state.has_finished_at()) *out.mutable_finished_at() = state.finished_at();
+  out.set_exit_code(state.exit_code());
+  out.set_restart_count(static_cast<int32_t>(state.restart_count()));
+  out.set_oom_killed(state.oom_killed());
+  out.set_state(word);
+  if (task == nullptr) return;
+  if (task->status != ProcessStatus::kStopped)
+    out.set_health(parts_.health->Word(ns, task->container_id));
+  out.set_pid(task->pid);
+  if (task->status == ProcessStatus::kStopped) {
+    out.set_exit_code(task->exit_status);
+    out.set_oom_killed(task->oom_killed);
+    SetTimestamp(task->exited_at, out.mutable_finished_at());
+    out.set_pid(0);
   }
+  if (!out.has_started_at()) SetTimestamp(task->started_at, out.mutable_started_at());
 }
 
 absl::StatusOr<std::vector<std::string>> ContainerView::MayBeActive(const CallContext& context,
@@ -254,33 +262,51 @@ absl::StatusOr<v1::ListContainersResponse> ContainerView::ListIds(
   return response;
 }
 
+absl::StatusOr<ContainerFilter> ContainerView::FilterOf(const CallContext& context,
+                                                        const v1::ListContainersRequest& request) {
+  return ContainerFilter::Parse(
+      request.filters(),
+      [&](const std::string& container) -> absl::StatusOr<absl::Time> {
+        GANTRY_ASSIGN_OR_RETURN(LoadedContainer other, parts_.records->Load(context, container));
+        return absl::FromUnixSeconds(other.record.created_at().seconds()) +
+               absl::Nanoseconds(other.record.created_at().nanos());
+      },
+      [&](const std::string& image) -> std::string {
+        const absl::StatusOr<distribution::Reference> reference =
+            distribution::Reference::Parse(image);
+        if (!reference.ok()) return "";
+        const auto record = parts_.stores->images.Get({context.ns, ""}, reference->canonical());
+        return record.ok() ? record->target().digest() : "";
+      });
+}
+
+ContainerView::Tasks ContainerView::TasksOf(const std::string& ns) const {
+  Tasks tasks;
+  for (auto& [of, process] : parts_.tasks->List(ns))
+    tasks.emplace(process.container_id, std::move(process));
+  return tasks;
+}
+
 absl::StatusOr<v1::ListContainersResponse> ContainerView::List(
     const CallContext& context, const v1::ListContainersRequest& request) {
-  GANTRY_ASSIGN_OR_RETURN(
-      const ContainerFilter filter,
-      ContainerFilter::Parse(
-          request.filters(),
-          [&](const std::string& container) -> absl::StatusOr<absl::Time> {
-            GANTRY_ASSIGN_OR_RETURN(LoadedContainer other,
-                                    parts_.records->Load(context, container));
-            return absl::FromUnixSeconds(other.record.created_at().seconds()) +
-                   absl::Nanoseconds(other.record.created_at().nanos());
-          },
-          [&](const std::string& image) -> std::string {
-            const absl::StatusOr<distribution::Reference> reference =
-                distribution::Reference::Parse(image);
-            if (!reference.ok()) return "";
-            const auto record = parts_.stores->images.Get({context.ns, ""}, reference->canonical());
-            return record.ok() ? record->target().digest() : "";
-          }));
-  Tasks tasks;
-  for (auto& [ns, process] : parts_.tasks->List(context.ns))
-    tasks.emplace(process.container_id, std::move(process));
-  const bool any_state = request.all() || request.limit() > 0 || filter.names_states();
-  const bool active_only = !any_state || filter.wants_active_only();
-  if (request.ids_only() && !filter.needs_record())
-    return ListIds(context, request, filter, tasks, active_only);
+  v1::ListContainersResponse response;
+  if (request.ids_only()) {
+    GANTRY_ASSIGN_OR_RETURN(const ContainerFilter filter, FilterOf(context, request));
+    if (!filter.needs_record())
+      return ListIds(context, request, filter, TasksOf(context.ns), ActiveOnly(request, filter));
+  }
+  GANTRY_RETURN_IF_ERROR(Each(context, request, [&response](v1::ContainerSummary& summary) {
+    response.add_containers()->Swap(&summary);
+  }));
+  return response;
+}
 
+absl::Status ContainerView::Each(const CallContext& context,
+                                 const v1::ListContainersRequest& request,
+                                 const std::function<void(v1::ContainerSummary&)>& visit) {
+  GANTRY_ASSIGN_OR_RETURN(const ContainerFilter filter, FilterOf(context, request));
+  const Tasks tasks = TasksOf(context.ns);
+  const bool active_only = ActiveOnly(request, filter);
   absl::flat_hash_map<std::string, NetworkPlaces::Held> held;
   if (parts_.networks != nullptr) {
     absl::StatusOr<absl::flat_hash_map<std::string, NetworkPlaces::Held>> found =
@@ -288,43 +314,64 @@ absl::StatusOr<v1::ListContainersResponse> ContainerView::List(
     // Without it the containers can still be shown.
     if (found.ok()) held = *std::move(found);
   }
-  // Where what is shown keeps its files.
-  absl::flat_hash_map<std::string, SnapshotPlace> snapshots;
-  v1::ListContainersResponse response;
-  auto& shown = *response.mutable_containers();
-  const bool every = filter.matches_all();
-  const auto add = [&](LoadedContainer& loaded) {
-    v1::ContainerSummary& summary = *shown.Add();
-    Summarize(loaded, TaskOf(tasks, loaded.id()), summary);
-    if (const auto places = held.find(loaded.id()); places != held.end())
+  std::vector<Row> rows;
+  v1::ContainerSummary summary;
+  const auto fill = [&](const Row& row) {
+    summary = row.record->summary;
+    summary.set_name(row.name);
+    SetState(context.ns, row.state, row.word, row.task, summary);
+    if (const auto places = held.find(summary.id()); places != held.end())
       SetPlaces(places->second, summary);
-    if ((active_only && !IsActive(summary.state())) || (!every && !filter.Matches(summary))) {
-      shown.RemoveLast();
-      return;
+  };
+  const auto add = [&](Row row, bool damaged) {
+    row.task = TaskOf(tasks, row.record->summary.id());
+    row.word = damaged ? v1::CONTAINER_STATE_DEAD
+                       : StateOf(row.state, row.record->restart_policy, row.task);
+    if (active_only && !IsActive(row.word)) return;
+    if (!filter.matches_all()) {
+      fill(row);
+      if (!filter.Matches(summary)) return;
     }
-    if (request.size() && !loaded.record.snapshot_key().empty())
-      snapshots[loaded.id()] = {loaded.record.snapshotter(), loaded.record.snapshot_key()};
+    rows.push_back(std::move(row));
   };
   if (active_only) {
     GANTRY_ASSIGN_OR_RETURN(std::vector<LoadedContainer> active, LoadActive(context, tasks));
-    for (LoadedContainer& loaded : active) add(loaded);
+    for (LoadedContainer& loaded : active) {
+      auto record = std::make_shared<const ListedRecord>(Describe(loaded));
+      add({std::move(record), std::move(loaded.state), std::move(loaded.name)}, loaded.damaged);
+    }
   } else {
-    GANTRY_RETURN_IF_ERROR(EachBriefly(*parts_.stores, context.ns, add));
+    ListedRecords::Pass pass(listed_, context.ns);
+    const metadata::Scope scope{context.ns, ""};
+    LoadedContainer loaded;
+    GANTRY_RETURN_IF_ERROR(EachStored(*parts_.stores, context.ns, [&](StoredContainer& stored) {
+      std::shared_ptr<const ListedRecord> record = pass.Of(stored.id, stored.record, [&] {
+        ReadBriefly(scope, stored.id, stored.record, loaded);
+        return Describe(loaded);
+      });
+      const bool damaged = record->damaged || stored.state_damaged;
+      add({std::move(record), std::move(stored.state), std::move(stored.name)}, damaged);
+    }));
+    pass.Keep();
   }
-  std::sort(shown.pointer_begin(), shown.pointer_end(),
-            [](const v1::ContainerSummary* a, const v1::ContainerSummary* b) {
-              return Before(b->created_at(), a->created_at());
-            });
-  if (request.limit() > 0 && shown.size() > request.limit())
-    shown.DeleteSubrange(request.limit(), shown.size() - request.limit());
-  for (v1::ContainerSummary& summary : shown) {
-    const auto place = snapshots.find(summary.id());
-    if (place == snapshots.end()) continue;
-    absl::StatusOr<metadata::SnapshotNamespace> of =
-        parts_.stores->Snapshots(place->second.snapshotter, {context.ns, ""});
-    if (of.ok()) SetSizes(*of, place->second.key, summary);
+  std::vector<const Row*> shown;
+  shown.reserve(rows.size());
+  for (const Row& row : rows) shown.push_back(&row);
+  std::sort(shown.begin(), shown.end(), [](const Row* a, const Row* b) {
+    return Before(b->record->summary.created_at(), a->record->summary.created_at());
+  });
+  if (request.limit() > 0 && shown.size() > static_cast<size_t>(request.limit()))
+    shown.resize(static_cast<size_t>(request.limit()));
+  for (const Row* row : shown) {
+    fill(*row);
+    if (request.size() && !row->record->snapshot_key.empty()) {
+      absl::StatusOr<metadata::SnapshotNamespace> of =
+          parts_.stores->Snapshots(row->record->snapshotter, {context.ns, ""});
+      if (of.ok()) SetSizes(*of, row->record->snapshot_key, summary);
+    }
+    visit(summary);
   }
-  return response;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<v1::ContainerDetails> ContainerView::Inspect(const CallContext& context,
@@ -333,8 +380,15 @@ absl::StatusOr<v1::ContainerDetails> ContainerView::Inspect(const CallContext& c
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded, parts_.records->Load(context, container));
   absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
   v1::ContainerDetails details;
+  const Process* const now = task.ok() ? &*task : nullptr;
   LoadedContainer taken = loaded;
-  Summarize(taken, task.ok() ? &*task : nullptr, *details.mutable_summary());
+  ListedRecord described = Describe(taken);
+  *details.mutable_summary() = std::move(described.summary);
+  details.mutable_summary()->set_name(loaded.name);
+  SetState(context.ns, loaded.state,
+           loaded.damaged ? v1::CONTAINER_STATE_DEAD
+                          : StateOf(loaded.state, loaded.config.restart_policy(), now),
+           now, *details.mutable_summary());
   if (parts_.networks != nullptr) {
     const absl::StatusOr<NetworkPlaces::Held> held = parts_.networks->Holds(context, loaded.id());
     // Without its places the container can still be shown.

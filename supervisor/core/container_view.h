@@ -6,16 +6,20 @@
 #ifndef GANTRY_SUPERVISOR_CORE_CONTAINER_VIEW_H_
 #define GANTRY_SUPERVISOR_CORE_CONTAINER_VIEW_H_
 
+#include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/container_records.h"
 #include "supervisor/core/health_board.h"
+#include "supervisor/core/listed_records.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
 
@@ -63,6 +67,10 @@ class ContainerView {
   // filter asks for more.
   absl::StatusOr<v1::ListContainersResponse> List(const CallContext& context,
                                                   const v1::ListContainersRequest& request);
+  // The same one after the other, newest first, for those who need no copy; `ids_only` has no
+  // effect. `visit` may take things out of what it is shown, which is used again for the next.
+  absl::Status Each(const CallContext& context, const v1::ListContainersRequest& request,
+                    const std::function<void(v1::ContainerSummary&)>& visit);
   absl::StatusOr<v1::ContainerDetails> Inspect(const CallContext& context,
                                                const std::string& container, bool size);
   absl::StatusOr<v1::TopResponse> Top(const CallContext& context, const v1::TopRequest& request);
@@ -76,7 +84,18 @@ class ContainerView {
 
  private:
   using Tasks = absl::flat_hash_map<std::string, Process>;
+  // One of a list.
+  struct Row {
+    std::shared_ptr<const ListedRecord> record;
+    record::v1::ContainerState state;
+    std::string name;
+    v1::ContainerState word = {};
+    const Process* task = nullptr;
+  };
 
+  absl::StatusOr<ContainerFilter> FilterOf(const CallContext& context,
+                                           const v1::ListContainersRequest& request);
+  Tasks TasksOf(const std::string& ns) const;
   // The ids of all that may be active: those with a task, those that wait for their next run.
   absl::StatusOr<std::vector<std::string>> MayBeActive(const CallContext& context,
                                                        const Tasks& tasks);
@@ -87,12 +106,14 @@ class ContainerView {
                                                      const ContainerFilter& filter,
                                                      const Tasks& tasks, bool active_only);
   v1::MountPoint MountPointOf(const LoadedContainer& loaded, const v1::Mount& mount) const;
-  // But for its places in networks. Takes name, image, command, labels and annotations out of what
-  // it is given, and leaves the record and the state: a list of a thousand would copy them for
-  // nothing.
-  void Summarize(LoadedContainer& loaded, const Process* task, v1::ContainerSummary& out) const;
+  // What its record says. Takes image, command, labels and annotations out of what it is given.
+  ListedRecord Describe(LoadedContainer& loaded) const;
+  // `word` is its state; `task`, which may be null, what runs.
+  void SetState(const std::string& ns, const record::v1::ContainerState& state,
+                v1::ContainerState word, const Process* task, v1::ContainerSummary& out) const;
 
   const Parts parts_;
+  ListedRecords listed_;  // own lock
 };
 
 }  // namespace gantry::core

@@ -233,6 +233,28 @@ TEST_F(ContainerViewTest, AListShowsOfEachContainerWhatIsItsOwn) {
   EXPECT_THAT(Inspect("a").config().command(), ElementsAre("true"));
 }
 
+// Lists keep what records say; what changes is shown all the same.
+TEST_F(ContainerViewTest, AListShowsWhatHasChangedSinceTheLast) {
+  const std::string first = Make("a");
+  const std::string second = Make("b");
+  EXPECT_THAT(Names(All()), ElementsAre("b", "a"));
+  ASSERT_TRUE(lifecycle_->Rename(context_, "a", "c").ok());
+  EXPECT_THAT(Names(All()), ElementsAre("b", "c"));
+  record::v1::Container record = stores_.containers.Get({kNs, ""}, first).value();
+  (*record.mutable_labels())["k"] = "new";
+  ASSERT_TRUE(stores_.containers.Update({kNs, ""}, record, {"labels"}).ok());
+  ASSERT_TRUE(Start(second).ok());
+  const std::vector<v1::ContainerSummary> listed = List(All());
+  ASSERT_EQ(listed.size(), 2u);
+  EXPECT_EQ(listed[0].state(), v1::CONTAINER_STATE_RUNNING);
+  EXPECT_EQ(listed[1].labels().at("k"), "new");
+  ASSERT_TRUE(stores_.containers.Delete({kNs, ""}, first).ok());
+  EXPECT_THAT(Names(All()), ElementsAre("b"));
+  Make("a");
+  EXPECT_THAT(Names(All()), ElementsAre("a", "b"));
+  EXPECT_FALSE(List(All())[0].labels().contains("k"));
+}
+
 TEST_F(ContainerViewTest, SizesAreOfItsOwnLayerAndOfAllBelow) {
   metadata::SnapshotNamespace snapshots = stores_.Snapshots("native", {kNs, ""}).value();
   const std::vector<snapshot::Mount> base = snapshots.Prepare("base-active", "", {}).value();

@@ -95,8 +95,6 @@ absl::Status List(const Parts& parts, Request& request) {
   if (limit.value_or(0) > 0)
     list.set_limit(static_cast<int32_t>(std::min<int64_t>(*limit, INT32_MAX)));
   GANTRY_RETURN_IF_ERROR(request.FiltersInto(list.mutable_filters()));
-  GANTRY_ASSIGN_OR_RETURN(const v1::ListContainersResponse listed,
-                          parts.view->List(request.context(), list));
   // Without it the list can still be shown.
   std::map<std::string, std::string> network_ids;
   const absl::StatusOr<v1::ListNetworksResponse> networks =
@@ -115,10 +113,11 @@ absl::Status List(const Parts& parts, Request& request) {
   fields.gateway_priority = has("NetworkSettings.Networks.*.GwPriority");
   std::string out = "[";
   const absl::Time now = absl::Now();
-  for (const v1::ContainerSummary& container : listed.containers()) {
-    if (out.size() > 1) out += ',';
-    engine::AppendContainerSummary(container, network_ids, now, fields, &out);
-  }
+  GANTRY_RETURN_IF_ERROR(
+      parts.view->Each(request.context(), list, [&](const v1::ContainerSummary& container) {
+        if (out.size() > 1) out += ',';
+        engine::AppendContainerSummary(container, network_ids, now, fields, &out);
+      }));
   out += "]\n";
   return request.ReplyJson(200, out);
 }
