@@ -540,6 +540,46 @@ TEST_F(CommandsTest, CompletionOffersTheValuesOfFlags) {
   EXPECT_EQ(Ctl({"__complete", "--", "inspect", "--type", ""}).out,
             "container\nimage\nnetwork\nvolume\n");
   EXPECT_EQ(Ctl({"__complete", "--", "-H", "/tm"}).out, ":files\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "run", "--env-file=/tm"}).out, ":files\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "build", "--call", "o"}).out, "outline\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "build", "--output", "type=l"}).out,
+            ":files\ntype=local,dest=\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "wait", "--condition=n"}).out,
+            "--condition=next-exit\n--condition=not-running\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "compose", "config", "--format", ""}).out, "json\nyaml\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "events", "--format", ""}).out, "json\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "volume", "prune", "--filter", "a"}).out,
+            "all=false\nall=true\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "run", "-e", "DOCKER_C"}).out, "DOCKER_CONFIG\n");
+}
+
+TEST_F(CommandsTest, CompletionNamesTheObjectsInValues) {
+  daemon_.containers.add_containers()->set_name("web-1");
+  daemon_.networks.add_networks()->set_name("backend");
+  daemon_.volumes.add_volumes()->set_name("data");
+  daemon_.images.add_images()->add_repo_tags("localhost:5000/app:1");
+  EXPECT_EQ(Ctl({"__complete", "--", "ps", "--filter", "network=b"}).out, "network=backend\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "ps", "--filter=ancestor="}).out,
+            "--filter=ancestor=localhost:5000/app:1\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "events", "--filter", "event=exec_s"}).out,
+            "event=exec_start\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "volume", "ls", "--filter", "name="}).out, "name=data\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "run", "-v", "da"}).out, ":files\ndata:\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "run", "-v", "data:/"}).out, "");
+  EXPECT_EQ(Ctl({"__complete", "--", "run", "--network", "c"}).out, "container:\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "run", "--network", "container:w"}).out, "container:web-1\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "run", "--pid=container:"}).out, "--pid=container:web-1\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "pull", "local"}).out, "localhost:5000/app:1\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "volume", "import", "da"}).out, "data\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "volume", "import", "data", ""}).out, ":files\n");
+}
+
+TEST_F(CommandsTest, CreateTellsABadCommandLineFromAFailure) {
+  EXPECT_EQ(Ctl({"create", "--memory", "x", "busybox"}).status, 125);
+  EXPECT_EQ(Ctl({"create", "--pull", "bogus", "busybox"}).status, 125);
+  EXPECT_TRUE(daemon_.calls().empty());
+  daemon_.play.create = absl::InvalidArgumentError("no");
+  EXPECT_EQ(Ctl({"create", "busybox"}).status, 1);
 }
 
 // Every verb explains itself with an example, and its options do not clash.

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 
+#include "ctl/completion_values.h"
 #include "ctl/contexts.h"
 #include "ctl/global_flags.h"
 #include "proto/gantry/v1/container_views.pb.h"
@@ -21,166 +22,16 @@
 namespace gantry::ctl {
 namespace {
 
-// A daemon that does not answer must not hang the shell.
-constexpr absl::Duration kPatience = absl::Seconds(2);
-
-// Values of --filter of one listing; a value that is open ends in =.
-std::vector<std::string> FilterValues(absl::string_view group, absl::string_view verb) {
-  const bool lists = verb == "ls" || verb == "list";
-  if (verb == "prune") return {"label!=", "label=", "until="};
-  if (verb == "images" || (group == "image" && lists)) {
-    return {
-        "before=", "dangling=false", "dangling=true", "label=", "reference=", "since=", "until="};
-  }
-  if (verb == "events") {
-    return {"container=",   "event=",       "image=",         "label=",      "network=",
-            "scope=local",  "type=builder", "type=container", "type=daemon", "type=image",
-            "type=network", "type=volume",  "volume="};
-  }
-  if (verb == "search") return {"is-official=false", "is-official=true", "stars="};
-  if (group == "volume" && lists) {
-    return {"dangling=false", "dangling=true", "driver=local", "label=", "name="};
-  }
-  if (group == "network" && lists) {
-    return {"dangling=false", "dangling=true", "driver=bridge", "driver=host", "driver=ipvlan",
-            "driver=macvlan", "driver=null",   "id=",           "label=",      "name=",
-            "scope=local",    "type=builtin",  "type=custom"};
-  }
-  if (verb == "ps" || (group == "container" && lists)) {
-    return {"ancestor=",
-            "before=",
-            "exited=",
-            "expose=",
-            "health=healthy",
-            "health=none",
-            "health=starting",
-            "health=unhealthy",
-            "id=",
-            "label=",
-            "name=",
-            "network=",
-            "publish=",
-            "since=",
-            "status=created",
-            "status=dead",
-            "status=exited",
-            "status=paused",
-            "status=removing",
-            "status=restarting",
-            "status=running",
-            "volume="};
-  }
-  return {};
-}
-
 std::map<std::string, CompletionSource>& Sources() {
   static std::map<std::string, CompletionSource> sources;
   return sources;
 }
 
-// What may stand after a flag, where that is one of a few words.
-std::vector<std::string> FlagValues(absl::string_view group, absl::string_view verb,
-                                    absl::string_view flag) {
-  static const auto* const kValues = new std::map<std::string, std::vector<std::string>>{
-      {"cgroupns", {"host", "private"}},
-      {"ipc", {"container:", "host", "none", "private", "shareable"}},
-      {"isolation", {"default"}},
-      {"log-driver", {"fluentd", "journald", "json-file", "local", "none", "syslog"}},
-      {"log-level", {"debug", "error", "fatal", "info", "warn"}},
-      {"log-opt",
-       {"compress=", "env=", "env-regex=", "labels=", "labels-regex=", "max-buffer-size=",
-        "max-file=", "max-size=", "mode=blocking", "mode=non-blocking", "tag="}},
-      {"mount", {"type=bind,", "type=image,", "type=tmpfs,", "type=volume,"}},
-      {"pid", {"container:", "host"}},
-      {"platform", {"linux/386", "linux/amd64", "linux/arm/v7", "linux/arm64"}},
-      {"ansi", {"always", "auto", "never"}},
-      {"progress", {"auto", "plain", "quiet", "rawjson", "tty"}},
-      {"pull", {"always", "missing", "never"}},
-      {"restart", {"always", "no", "on-failure", "unless-stopped"}},
-      {"runtime", {"crun", "runc"}},
-      {"security-opt",
-       {"apparmor=", "label=", "mask=", "no-new-privileges", "seccomp=", "seccomp=unconfined",
-        "systempaths=unconfined", "unmask=", "unmask=ALL", "writable-cgroups"}},
-      {"type", {"container", "image", "network", "volume"}},
-      {"ulimit",
-       {"core=", "cpu=", "data=", "fsize=", "locks=", "memlock=", "msgqueue=", "nice=", "nofile=",
-        "nproc=", "rss=", "rtprio=", "rttime=", "sigpending=", "stack="}},
-      {"userns", {"auto", "auto:size=", "host", "remap", "remap:"}},
-      {"uts", {"host"}}};
-  if (flag == "filter") return FilterValues(group, verb);
-  if (flag == "attach" && verb == "run") return {"stderr", "stdin", "stdout"};
-  if (flag == "driver") {
-    return group == "network" ? std::vector<std::string>{"bridge", "ipvlan", "macvlan"}
-                              : std::vector<std::string>{"local"};
-  }
-  if (flag == "format") {
-    if (verb == "ps" || verb == "images" || verb == "ls") return {"json", "raw", "table"};
-    return {"json", "table"};
-  }
-  if (flag == "signal" || flag == "stop-signal") {
-    return {"SIGABRT", "SIGALRM", "SIGCONT", "SIGHUP",  "SIGINT",  "SIGKILL", "SIGQUIT", "SIGSTOP",
-            "SIGTERM", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGUSR1", "SIGUSR2", "SIGWINCH"};
-  }
-  if (flag == "cap-add" || flag == "cap-drop") {
-    return {"ALL",
-            "AUDIT_CONTROL",
-            "AUDIT_READ",
-            "AUDIT_WRITE",
-            "BLOCK_SUSPEND",
-            "BPF",
-            "CHECKPOINT_RESTORE",
-            "CHOWN",
-            "DAC_OVERRIDE",
-            "DAC_READ_SEARCH",
-            "FOWNER",
-            "FSETID",
-            "IPC_LOCK",
-            "IPC_OWNER",
-            "KILL",
-            "LEASE",
-            "LINUX_IMMUTABLE",
-            "MAC_ADMIN",
-            "MAC_OVERRIDE",
-            "MKNOD",
-            "NET_ADMIN",
-            "NET_BIND_SERVICE",
-            "NET_BROADCAST",
-            "NET_RAW",
-            "PERFMON",
-            "SETFCAP",
-            "SETGID",
-            "SETPCAP",
-            "SETUID",
-            "SYS_ADMIN",
-            "SYS_BOOT",
-            "SYS_CHROOT",
-            "SYS_MODULE",
-            "SYS_NICE",
-            "SYS_PACCT",
-            "SYS_PTRACE",
-            "SYS_RAWIO",
-            "SYS_RESOURCE",
-            "SYS_TIME",
-            "SYS_TTY_CONFIG",
-            "SYSLOG",
-            "WAKE_ALARM"};
-  }
-  const auto found = kValues->find(std::string(flag));
-  return found == kValues->end() ? std::vector<std::string>() : found->second;
-}
-
-// Kinds of objects that a flag names, where the flag itself does not say.
-absl::string_view FlagObjects(const FlagSet::Flag& flag) {
-  if (!flag.completes.empty()) return flag.completes;
-  if (flag.name == "volumes-from" || flag.name == "link") return "containers";
-  return "";
-}
-
 std::vector<std::string> ObjectNames(Context& context, absl::string_view kind) {
   std::vector<std::string> names;
+  if (kind.empty() || kind == "files") return names;
   if (const auto source = Sources().find(std::string(kind)); source != Sources().end())
     return source->second(context);
-  if (kind.empty() || kind == "files") return names;
   if (kind == "shells") return {"bash", "fish", "zsh"};
   if (kind == "contexts") {
     auto records = ContextStore(context.environment()).List();
@@ -200,7 +51,7 @@ std::vector<std::string> ObjectNames(Context& context, absl::string_view kind) {
   }
   if (kind == "images") {
     v1::ListImagesResponse images;
-    if (!(*client)->Call(v1::ListImagesRequest(), &images, kPatience).ok()) return names;
+    if (!(*client)->Call(v1::ListImagesRequest(), &images, kCompletionPatience).ok()) return names;
     for (const auto& image : images.images()) {
       names.insert(names.end(), image.repo_tags().begin(), image.repo_tags().end());
     }
@@ -208,20 +59,22 @@ std::vector<std::string> ObjectNames(Context& context, absl::string_view kind) {
   }
   if (kind == "volumes") {
     v1::ListVolumesResponse volumes;
-    if (!(*client)->Call(v1::ListVolumesRequest(), &volumes, kPatience).ok()) return names;
+    if (!(*client)->Call(v1::ListVolumesRequest(), &volumes, kCompletionPatience).ok())
+      return names;
     for (const auto& volume : volumes.volumes()) names.push_back(volume.name());
     return names;
   }
   if (kind == "networks") {
     v1::ListNetworksResponse networks;
-    if (!(*client)->Call(v1::ListNetworksRequest(), &networks, kPatience).ok()) return names;
+    if (!(*client)->Call(v1::ListNetworksRequest(), &networks, kCompletionPatience).ok())
+      return names;
     for (const auto& network : networks.networks()) names.push_back(network.name());
     return names;
   }
   v1::ListContainersRequest request;
   request.set_all(kind != "running");
   v1::ListContainersResponse containers;
-  if (!(*client)->Call(request, &containers, kPatience).ok()) return names;
+  if (!(*client)->Call(request, &containers, kCompletionPatience).ok()) return names;
   for (const auto& container : containers.containers()) {
     if (kind == "stopped" && container.state() == v1::CONTAINER_STATE_RUNNING) continue;
     names.push_back(container.name());
@@ -248,17 +101,23 @@ _ctl_complete() {
             words+=("$word")
         fi
     done
-    local current="${words[-1]}"
-    COMPREPLY=($(ctl __complete -- "${words[@]}" 2>/dev/null))
-    if [ ${#COMPREPLY[@]} -eq 1 ] && [ "${COMPREPLY[0]}" = ":files" ]; then
-        COMPREPLY=($(compgen -f -- "$current"))
-        compopt -o filenames
+    local current="${words[-1]}" flag=""
+    mapfile -t COMPREPLY < <(ctl __complete -- "${words[@]}" 2>/dev/null)
+    # Names of files, besides what else there is.
+    if [ "${COMPREPLY[0]}" = ":files" ]; then
+        COMPREPLY=("${COMPREPLY[@]:1}")
+        if [[ "$current" == --*=* ]]; then flag="${current%%=*}="; fi
+        if [ ${#COMPREPLY[@]} -eq 0 ]; then compopt -o filenames; fi
+        while IFS= read -r word; do
+            if [ -d "$word" ] && [ ${#COMPREPLY[@]} -gt 0 ]; then word="$word/"; fi
+            COMPREPLY+=("$flag$word")
+        done < <(compgen -f -- "${current#"$flag"}")
     fi
     # What bash inserts replaces only the part after the last : or =.
     local prefix="${current%"${current##*[:=]}"}"
     if [ -n "$prefix" ]; then COMPREPLY=("${COMPREPLY[@]#"$prefix"}"); fi
     # More follows after these.
-    if [ ${#COMPREPLY[@]} -eq 1 ] && [[ "${COMPREPLY[0]}" == *[:=] ]]; then compopt -o nospace; fi
+    if [ ${#COMPREPLY[@]} -eq 1 ] && [[ "${COMPREPLY[0]}" == *[:=,] ]]; then compopt -o nospace; fi
 }
 complete -F _ctl_complete ctl
 )sh";
@@ -267,13 +126,19 @@ constexpr char kZsh[] = R"sh(#compdef ctl
 # ctl completion zsh > "${fpath[1]}/_ctl"
 _ctl() {
     local -a candidates
+    local files
     candidates=("${(@f)$(ctl __complete -- "${(@)words[2,CURRENT]}" 2>/dev/null)}")
+    candidates=("${(@)candidates:#}")
     if [[ "${candidates[1]}" == ":files" ]]; then
+        files=yes
+        shift candidates
+    fi
+    # More follows after a word that ends in one of these.
+    compadd -S '' -- "${(@M)candidates:#*[:=,]}"
+    compadd -- "${(@)candidates:#*[:=,]}"
+    if [[ -n "$files" ]]; then
+        if [[ "$PREFIX" == --*=* ]]; then compset -P '*='; fi
         _files
-    else
-        # More follows after a word that ends in : or =.
-        compadd -S '' -- "${(@M)candidates:#*[:=]}"
-        compadd -- "${(@)candidates:#*[:=]}"
     fi
 }
 compdef _ctl ctl
@@ -284,8 +149,14 @@ function __ctl_complete
     set -l words (commandline -opc) (commandline -ct)
     set -l candidates (ctl __complete -- $words[2..-1] 2>/dev/null)
     if test "$candidates[1]" = ":files"
-        __fish_complete_path (commandline -ct)
-    else
+        set -e candidates[1]
+        set -l current (string unescape -- (commandline -ct))
+        set -l flag (string match -r -- '^--[^=]*=' "$current")
+        for path in (__fish_complete_path (string replace -- "$flag" "" "$current"))
+            echo "$flag$path"
+        end
+    end
+    if set -q candidates[1]
         printf '%s\n' $candidates
     end
 end
@@ -363,20 +234,25 @@ std::vector<std::string> Complete(const Verb& root, Context& context,
   }
 
   std::vector<std::string> candidates;
+  bool files = false;
+  // What may follow `front`, the beginning of the word that is not the value's.
+  const auto offer = [&](const FlagSet::Flag& flag, const std::string& front) {
+    const CompletionOffer found =
+        OfferForFlag(group_name.empty() ? root.name : group_name, verb->name, flag,
+                     current.substr(front.size()), context.environment());
+    for (const std::string& word : found.words) candidates.push_back(absl::StrCat(front, word));
+    for (const std::string& name : ObjectNames(context, found.kind)) {
+      candidates.push_back(absl::StrCat(front, found.before, name, found.after));
+    }
+    files = found.files;
+  };
   const size_t equals = absl::StartsWith(current, "--") ? current.find('=') : std::string::npos;
   if (wants_value == nullptr && equals != std::string::npos) {
     // --flag=value in one word.
-    const std::string name = current.substr(2, equals - 2);
-    std::vector<std::string> values = FlagValues(group_name, verb->name, name);
-    if (const FlagSet::Flag* flag = flags.Find(name); values.empty() && flag != nullptr)
-      values = ObjectNames(context, FlagObjects(*flag));
-    for (const std::string& value : values) {
-      candidates.push_back(absl::StrCat("--", name, "=", value));
-    }
+    if (const FlagSet::Flag* flag = flags.Find(current.substr(2, equals - 2)); flag != nullptr)
+      offer(*flag, current.substr(0, equals + 1));
   } else if (wants_value != nullptr) {
-    if (wants_value->completes == "files") return {":files"};
-    candidates = FlagValues(group_name, verb->name, wants_value->name);
-    if (candidates.empty()) candidates = ObjectNames(context, FlagObjects(*wants_value));
+    offer(*wants_value, "");
   } else if (absl::StartsWith(current, "-") && !(verb->hands_on && past_first_argument)) {
     for (const FlagSet::Flag& flag : flags.flags()) {
       if (!flag.hidden) candidates.push_back(absl::StrCat("--", flag.name));
@@ -388,7 +264,7 @@ std::vector<std::string> Complete(const Verb& root, Context& context,
     }
     if (verb == &root) candidates.push_back("help");
   } else if (verb->completes == "files" || (verb->hands_on && past_first_argument)) {
-    return {":files"};
+    files = true;
   } else if (verb->completes == "containers-or-files") {
     if (absl::StrContains(current, ":")) return {};  // a path in a container
     if (!absl::StrContains(current, "/") && !absl::StartsWith(current, ".")) {
@@ -396,9 +272,15 @@ std::vector<std::string> Complete(const Verb& root, Context& context,
         if (absl::StartsWith(name, current)) candidates.push_back(absl::StrCat(name, ":"));
       }
     }
-    if (candidates.empty()) return {":files"};
+    files = candidates.empty();
   } else if (verb->completes == "network-and-container") {
     candidates = ObjectNames(context, past_first_argument ? "containers" : "networks");
+  } else if (verb->completes == "volume-and-files") {
+    if (past_first_argument) {
+      files = true;
+    } else {
+      candidates = ObjectNames(context, "volumes");
+    }
   } else {
     candidates = ObjectNames(context, verb->completes);
   }
@@ -406,7 +288,10 @@ std::vector<std::string> Complete(const Verb& root, Context& context,
   for (std::string& candidate : candidates) {
     if (absl::StartsWith(candidate, current)) fitting.insert(std::move(candidate));
   }
-  return {fitting.begin(), fitting.end()};
+  std::vector<std::string> out;
+  if (files) out.push_back(":files");
+  out.insert(out.end(), fitting.begin(), fitting.end());
+  return out;
 }
 
 absl::StatusOr<std::string> CompletionScript(absl::string_view shell) {

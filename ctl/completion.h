@@ -7,7 +7,11 @@
 
 #include <functional>
 #include <string>
+#include <thread>
 #include <vector>
+
+#include "absl/synchronization/notification.h"
+#include "absl/time/time.h"
 
 #include "ctl/verb.h"
 
@@ -17,6 +21,23 @@ namespace gantry::ctl {
 using CompletionSource = std::function<std::vector<std::string>(Context&)>;
 
 void AddCompletionSource(const std::string& kind, CompletionSource source);
+
+// A daemon that does not answer must not hang the shell.
+inline constexpr absl::Duration kCompletionPatience = absl::Seconds(2);
+
+// Hands what the stream brings to `take`, as long as kCompletionPatience allows.
+template <class Response>
+void ReadForCompletion(ReadStream<Response>& stream,
+                       const std::function<void(const Response&)>& take) {
+  absl::Notification over;
+  std::thread guard([&] {
+    if (!over.WaitForNotificationWithTimeout(kCompletionPatience)) stream.Cancel();
+  });
+  Response response;
+  while (stream.Read(&response)) take(response);
+  over.Notify();
+  guard.join();
+}
 
 }  // namespace gantry::ctl
 

@@ -15,8 +15,10 @@ void AddGlobalFlags(FlagSet& flags, Context& context, GlobalOptions* options) {
       .String(&context.context_name, "context", 'c', "NAME",
               "Context that names the daemon (DOCKER_CONTEXT; `ctl context use` sets the default)")
       .completes = "contexts";
-  flags.String(&context.name_space, "namespace", 'n', "NAME",
-               "Namespace to work in (GANTRY_NAMESPACE; default \"default\")");
+  flags
+      .String(&context.name_space, "namespace", 'n', "NAME",
+              "Namespace to work in (GANTRY_NAMESPACE; default \"default\")")
+      .completes = "namespaces";
   flags
       .Custom("config", 0, "DIR", "Directory of the client's configuration (DOCKER_CONFIG)",
               [&context](absl::string_view dir) {

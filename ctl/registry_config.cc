@@ -1,5 +1,6 @@
 #include "ctl/registry_config.h"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -225,6 +226,19 @@ absl::StatusOr<bool> RegistryConfig::Erase(const std::string& registry) {
     if (erased) GANTRY_RETURN_IF_ERROR(Save());
   }
   return erased;
+}
+
+std::vector<std::string> RegistryConfig::Registries() const {
+  std::vector<std::string> names;
+  const Value* auths = document_.Find("auths");
+  if (auths == nullptr || !auths->is_object()) return names;
+  for (const auto& [key, value] : auths->object().fields) {
+    const std::string plain = ConfigKey(key);
+    std::string name = plain == kHubKey ? "docker.io" : plain;
+    if (std::find(names.begin(), names.end(), name) == names.end())
+      names.push_back(std::move(name));
+  }
+  return names;
 }
 
 absl::Status RegistryConfig::Save() const {

@@ -10,6 +10,7 @@
 
 #include <map>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -43,6 +44,9 @@ class RegistryConfig {
   absl::StatusOr<std::string> Store(const std::string& registry, const Credential& credential);
   // False: the registry had none.
   absl::StatusOr<bool> Erase(const std::string& registry);
+  // Those with credentials in the file, as people write them; what a helper keeps besides is not
+  // known.
+  std::vector<std::string> Registries() const;
 
   const std::string& path() const { return path_; }
 

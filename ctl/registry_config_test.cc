@@ -49,6 +49,13 @@ TEST_F(RegistryConfigTest, MissingFileHasNoCredentials) {
   EXPECT_TRUE(Load().Find("localhost:5000")->empty());
 }
 
+TEST_F(RegistryConfigTest, NamesRegistriesAsPeopleWriteThem) {
+  EXPECT_TRUE(Load().Registries().empty());
+  Write(
+      R"({"auths":{"https://host:5000/v2/":{},"https://index.docker.io/v1/":{},"host:5000":{}}})");
+  EXPECT_EQ(Load().Registries(), (std::vector<std::string>{"host:5000", "docker.io"}));
+}
+
 TEST_F(RegistryConfigTest, FindsWhatDockerStored) {
   Write(
       R"({"auths":{"https://index.docker.io/v1/":{"auth":"YW5uOnM6ZWNyZXQ="},"host:5000":{"identitytoken":"tok"}}})");

@@ -193,6 +193,12 @@ COMPLETIONS = [
     ("ctl load -i {work}/not", r"ctl load -i {work}/note"),
     ("ctl context use def", r"ctl context use default"),
     ("ctl kill --signal SIGK", r"ctl kill --signal SIGKILL"),
+    ("ctl run --env-file={work}/not", r"--env-file={work}/note"),
+    ("ctl run -v complet", r"ctl run -v completed:"),
+    ("ctl run --mount type=im", r"ctl run --mount type=image,"),
+    ("ctl ps --filter network=compl", r"ctl ps --filter network=completed"),
+    ("ctl build --call outl", r"ctl build --call outline"),
+    ("ctl -n defau", r"ctl -n default"),
 ]
 
 

@@ -7,6 +7,7 @@
 #include "base/engine/units.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
+#include "ctl/completion.h"
 #include "ctl/table.h"
 #include "proto/containerd/services/content/v1/content.pb.h"
 
@@ -107,9 +108,34 @@ class AbortAction final : public Action {
   }
 };
 
+std::vector<std::string> DigestsForCompletion(Context& context) {
+  std::vector<std::string> digests;
+  auto client = context.client();
+  if (!client.ok()) return digests;
+  auto stream = (*client)->Open<content::ListContentRequest, content::ListContentResponse>(
+      content::ListContentRequest());
+  ReadForCompletion<content::ListContentResponse>(*stream, [&](const auto& response) {
+    for (const content::Info& info : response.info()) digests.push_back(info.digest());
+  });
+  return digests;
+}
+
+std::vector<std::string> IngestsForCompletion(Context& context) {
+  std::vector<std::string> references;
+  auto client = context.client();
+  content::ListStatusesResponse response;
+  if (!client.ok() ||
+      !(*client)->Call(content::ListStatusesRequest(), &response, kCompletionPatience).ok())
+    return references;
+  for (const auto& status : response.statuses()) references.push_back(status.ref());
+  return references;
+}
+
 }  // namespace
 
 std::vector<Verb> ContentVerbs() {
+  AddCompletionSource("blobs", DigestsForCompletion);
+  AddCompletionSource("ingests", IngestsForCompletion);
   return {{.name = "ls",
            .aliases = {"list"},
            .arguments = "[OPTIONS] [FILTER...]",
@@ -122,6 +148,7 @@ std::vector<Verb> ContentVerbs() {
            .examples = "  ctl content get sha256:... | jq .\n",
            .min_args = 1,
            .max_args = 1,
+           .completes = "blobs",
            .make = [] { return std::make_unique<GetAction>(); }},
           {.name = "rm",
            .aliases = {"remove", "delete", "del"},
@@ -129,6 +156,7 @@ std::vector<Verb> ContentVerbs() {
            .summary = "Remove blobs from this namespace",
            .examples = "  ctl content rm sha256:...\n",
            .min_args = 1,
+           .completes = "blobs",
            .make = [] { return std::make_unique<RemoveAction>(); }},
           {.name = "active",
            .arguments = "",
@@ -141,6 +169,7 @@ std::vector<Verb> ContentVerbs() {
            .summary = "Drop blobs that are on their way in",
            .examples = "  ctl content abort upload-1\n",
            .min_args = 1,
+           .completes = "ingests",
            .make = [] { return std::make_unique<AbortAction>(); }}};
 }
 

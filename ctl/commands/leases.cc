@@ -8,6 +8,7 @@
 #include "base/engine/value_syntax.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
+#include "ctl/completion.h"
 #include "ctl/table.h"
 #include "proto/containerd/services/leases/v1/leases.pb.h"
 
@@ -112,9 +113,20 @@ class RemoveAction final : public Action {
   bool sync_ = false;
 };
 
+std::vector<std::string> IdsForCompletion(Context& context) {
+  std::vector<std::string> ids;
+  auto client = context.client();
+  leases::ListResponse response;
+  if (!client.ok() || !(*client)->Call(leases::ListRequest(), &response, kCompletionPatience).ok())
+    return ids;
+  for (const leases::Lease& lease : response.leases()) ids.push_back(lease.id());
+  return ids;
+}
+
 }  // namespace
 
 std::vector<Verb> LeaseVerbs() {
+  AddCompletionSource("leases", IdsForCompletion);
   return {{.name = "ls",
            .aliases = {"list"},
            .arguments = "[OPTIONS] [FILTER...]",
@@ -132,6 +144,7 @@ std::vector<Verb> LeaseVerbs() {
            .examples = "  ctl leases resources build\n",
            .min_args = 1,
            .max_args = 1,
+           .completes = "leases",
            .make = [] { return std::make_unique<ResourcesAction>(); }},
           {.name = "rm",
            .aliases = {"remove", "delete"},
@@ -139,6 +152,7 @@ std::vector<Verb> LeaseVerbs() {
            .summary = "End leases",
            .examples = "  ctl leases rm --sync build\n",
            .min_args = 1,
+           .completes = "leases",
            .make = [] { return std::make_unique<RemoveAction>(); }}};
 }
 

@@ -122,6 +122,7 @@ Verb LoginVerb() {
               "  ctl login localhost:5000\n"
               "  pass show registry | ctl login -u me --password-stdin registry.example.com\n",
           .max_args = 1,
+          .completes = "registries",
           .make = [] { return std::make_unique<LoginAction>(); }};
 }
 

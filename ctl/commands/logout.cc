@@ -2,6 +2,7 @@
 
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
+#include "ctl/completion.h"
 #include "ctl/registry_config.h"
 
 namespace gantry::ctl {
@@ -18,14 +19,21 @@ class LogoutAction final : public Action {
   }
 };
 
+std::vector<std::string> RegistriesForCompletion(Context& context) {
+  const auto config = RegistryConfig::Load(context.environment());
+  return config.ok() ? config->Registries() : std::vector<std::string>();
+}
+
 }  // namespace
 
 Verb LogoutVerb() {
+  AddCompletionSource("registries", RegistriesForCompletion);
   return {.name = "logout",
           .arguments = "[SERVER]",
           .summary = "Forget the credentials for a registry",
           .examples = "  ctl logout localhost:5000\n",
           .max_args = 1,
+          .completes = "registries",
           .make = [] { return std::make_unique<LogoutAction>(); }};
 }
 

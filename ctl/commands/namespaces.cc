@@ -5,6 +5,7 @@
 #include "base/engine/value_syntax.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
+#include "ctl/completion.h"
 #include "ctl/table.h"
 #include "proto/containerd/services/namespaces/v1/namespace.pb.h"
 
@@ -81,9 +82,21 @@ class RemoveAction final : public Action {
   }
 };
 
+std::vector<std::string> NamesForCompletion(Context& context) {
+  std::vector<std::string> names;
+  auto client = context.client();
+  namespaces::ListNamespacesResponse response;
+  if (!client.ok() ||
+      !(*client)->Call(namespaces::ListNamespacesRequest(), &response, kCompletionPatience).ok())
+    return names;
+  for (const auto& name_space : response.namespaces()) names.push_back(name_space.name());
+  return names;
+}
+
 }  // namespace
 
 std::vector<Verb> NamespaceVerbs() {
+  AddCompletionSource("namespaces", NamesForCompletion);
   return {{.name = "ls",
            .aliases = {"list"},
            .arguments = "[OPTIONS]",
@@ -103,6 +116,7 @@ std::vector<Verb> NamespaceVerbs() {
            .summary = "Set labels of a namespace; an empty value removes one",
            .examples = "  ctl namespaces label team-a owner=ann\n",
            .min_args = 2,
+           .completes = "namespaces",
            .make = [] { return std::make_unique<LabelAction>(); }},
           {.name = "rm",
            .aliases = {"remove", "delete"},
@@ -110,6 +124,7 @@ std::vector<Verb> NamespaceVerbs() {
            .summary = "Remove empty namespaces",
            .examples = "  ctl namespaces rm team-a\n",
            .min_args = 1,
+           .completes = "namespaces",
            .make = [] { return std::make_unique<RemoveAction>(); }}};
 }
 

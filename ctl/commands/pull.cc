@@ -65,6 +65,7 @@ Verb PullVerb() {
               "  ctl pull -q --platform linux/arm64 busybox\n",
           .min_args = 1,
           .max_args = 1,
+          .completes = "images",
           .make = [] { return std::make_unique<PullAction>(); }};
 }
 

@@ -74,9 +74,10 @@ class RunAction final : public Action {
   }
 
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
-    GANTRY_ASSIGN_OR_RETURN(
-        v1::ContainerConfig config,
-        options_.Build(*flags_, args, context.environment(), CurrentDirectory()));
+    auto built = options_.Build(*flags_, args, context.environment(), CurrentDirectory());
+    // As for a flag that is not known; what fails later has the verb's status.
+    if (!built.ok()) return WithExitStatus(built.status(), 125);
+    v1::ContainerConfig config = *std::move(built);
     GANTRY_RETURN_IF_ERROR(cid_file_.Make(options_.cidfile));
     if (detach_ && !options_.attach.empty()) {
       context.Complain(absl::InvalidArgumentError("-d and -a cannot be combined"));

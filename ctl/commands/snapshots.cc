@@ -10,6 +10,7 @@
 #include "base/engine/value.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
+#include "ctl/completion.h"
 #include "ctl/table.h"
 #include "proto/containerd/services/snapshots/v1/snapshots.pb.h"
 
@@ -159,9 +160,24 @@ class RemoveAction final : public SnapshotAction {
   }
 };
 
+std::vector<std::string> KeysForCompletion(Context& context) {
+  std::vector<std::string> keys;
+  auto client = context.client();
+  if (!client.ok()) return keys;
+  snapshots::ListSnapshotsRequest request;
+  request.set_snapshotter("overlayfs");
+  auto stream =
+      (*client)->Open<snapshots::ListSnapshotsRequest, snapshots::ListSnapshotsResponse>(request);
+  ReadForCompletion<snapshots::ListSnapshotsResponse>(*stream, [&](const auto& response) {
+    for (const snapshots::Info& info : response.info()) keys.push_back(info.name());
+  });
+  return keys;
+}
+
 }  // namespace
 
 std::vector<Verb> SnapshotVerbs() {
+  AddCompletionSource("snapshots", KeysForCompletion);
   return {{.name = "ls",
            .aliases = {"list"},
            .arguments = "[OPTIONS] [FILTER...]",
@@ -180,11 +196,13 @@ std::vector<Verb> SnapshotVerbs() {
            .examples = "  ctl snapshots info sha256:...\n",
            .min_args = 1,
            .max_args = 1,
+           .completes = "snapshots",
            .make = [] { return std::make_unique<InfoAction>(); }},
           {.name = "usage",
            .arguments = "[OPTIONS] [KEY...]",
            .summary = "Show the disk usage of snapshots",
            .examples = "  ctl snapshots usage\n",
+           .completes = "snapshots",
            .make = [] { return std::make_unique<UsageAction>(); }},
           {.name = "rm",
            .aliases = {"remove", "delete"},
@@ -192,6 +210,7 @@ std::vector<Verb> SnapshotVerbs() {
            .summary = "Remove snapshots",
            .examples = "  ctl snapshots rm old\n",
            .min_args = 1,
+           .completes = "snapshots",
            .make = [] { return std::make_unique<RemoveAction>(); }}};
 }
 

@@ -377,7 +377,7 @@ std::vector<Verb> VolumeVerbs() {
                        "  ctl volume export a | ctl volume import b\n",
            .min_args = 1,
            .max_args = 2,
-           .completes = "volumes",
+           .completes = "volume-and-files",
            .make = [] { return std::make_unique<ImportVolumeAction>(); }}};
 }
 
