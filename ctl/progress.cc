@@ -137,6 +137,11 @@ void ProgressView::Update(const Progress& progress) {
     write_(Printable(line.ToJson()) + "\n");
     return;
   }
+  // Where a part goes on, what delayed the whole is over.
+  if (const auto whole = index_.find(""); !progress.id().empty() && whole != index_.end() &&
+                                          items_[whole->second].state == Progress::RETRYING) {
+    items_[whole->second].state = Progress::WAITING;
+  }
   // As in docker's view, only layers have lines.
   if (!progress.media_type().empty() && progress.media_type() != "layer") return;
   if (!title_.empty() && !progress.id().empty()) Message(std::exchange(title_, ""));
@@ -174,7 +179,8 @@ void ProgressView::Update(const Progress& progress) {
     return;
   }
   const absl::Time now = now_();
-  if (now - last_draw_ >= kRedraw) Draw(false);
+  // After a retry is told, nothing more comes for a while.
+  if (now - last_draw_ >= kRedraw || item.state == Progress::RETRYING) Draw(false);
 }
 
 void ProgressView::Message(absl::string_view text) {
@@ -208,6 +214,12 @@ void ProgressView::Erase() {
 void ProgressView::Draw(bool last) {
   const absl::Time now = now_();
   last_draw_ = now;
+  // Before the first layer is known there is something to say only where it takes long.
+  const auto whole = index_.find("");
+  if (!last && whole != index_.end() && items_.size() == 1 && items_[0].total == 0 &&
+      items_[0].state != Progress::RETRYING) {
+    return Erase();
+  }
   std::string out;
   if (drawn_lines_ > 0) out = absl::StrFormat("\x1b[%dA", drawn_lines_);
   // Lines beyond the screen cannot be redrawn, so finished layers are left out first.
@@ -273,6 +285,10 @@ std::string ProgressView::TotalLine(absl::Time now) const {
   }
   const double elapsed = absl::ToDoubleSeconds(now - start_);
   const double rate = elapsed > 0.2 ? static_cast<double>(current) / elapsed : 0;
+  if (overall != index_.end() && !finished_ &&
+      items_[overall->second].state == Progress::RETRYING) {
+    return Ellipsis(absl::StrCat("Retrying ", items_[overall->second].detail), width_ - 1);
+  }
   std::string line = count > 0 ? absl::StrCat("Total ", done, "/", count) : "Total";
   if (total > 0) {
     absl::StrAppend(&line, " ", Bar(static_cast<double>(current) / static_cast<double>(total), 30),

@@ -33,6 +33,9 @@ class ProgressTest : public ::testing::Test {
 TEST_F(ProgressTest, WithoutALayerNothingStaysOnTheTerminal) {
   auto view = View(ProgressView::Style::kBars);
   view.Update(Step("", Progress::WAITING));
+  EXPECT_EQ(out_, "") << "there is nothing to say yet";
+  view.Update(Step("", Progress::RETRYING));
+  EXPECT_NE(out_, "");
   view.Finish();
   const std::string erased = "\x1b[1A\x1b[J";
   ASSERT_GE(out_.size(), erased.size());
@@ -70,6 +73,23 @@ TEST_F(ProgressTest, LinesPassTheWholeOverUnlessItIsInTrouble) {
   retry.set_detail("in 2s: 503");
   view.Update(retry);
   EXPECT_EQ(out_, "Retrying in 2s: 503\n");
+}
+
+TEST_F(ProgressTest, BarsSayThatTheWholeIsTriedAgain) {
+  auto view = View(ProgressView::Style::kBars);
+  view.Update(Step("", Progress::WAITING));
+  Progress retry = Step("", Progress::RETRYING);
+  retry.set_detail("(2 of 6): https://host: 503");
+  view.Update(retry);
+  EXPECT_NE(out_.find("Retrying (2 of 6): https://host: 503\n"), std::string::npos) << out_;
+  retry.set_detail("(3 of 6): https://host: 503");
+  view.Update(retry);
+  EXPECT_NE(out_.find("\x1b[1A\r\x1b[KRetrying (3 of 6)"), std::string::npos) << out_;
+  out_.clear();
+  now_ += absl::Seconds(1);
+  view.Update(Step("a", Progress::DOWNLOADING, 1, 10));
+  EXPECT_EQ(out_.find("Retrying"), std::string::npos) << out_;
+  EXPECT_NE(out_.find("Total 0/1"), std::string::npos) << out_;
 }
 
 TEST_F(ProgressTest, DigestsAreShortened) {

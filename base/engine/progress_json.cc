@@ -84,6 +84,9 @@ bool LayerProgress::Reach(const std::string& id, Stage stage) {
 
 std::vector<std::string> LayerProgress::Lines(const v1::Progress& step) {
   if (work_ == Work::kLoad) return LoadLines(step);
+  // Of the work as a whole only that a request is tried again.
+  if (step.id().empty() && step.state() == v1::Progress::RETRYING)
+    return {StatusLine(absl::StrCat("Retrying ", step.detail()), "")};
   if (step.media_type() != "layer" || step.id().empty()) return {};
   const std::string id = ShortId(step.id());
   return work_ == Work::kPull ? PullLines(step, id) : PushLines(step, id);

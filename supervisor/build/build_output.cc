@@ -285,6 +285,7 @@ absl::Status BuildOutput::Push(const v1::BuildOutput& output, const std::vector<
     const absl::Status pushed = WhileTelling(*parts_.log, *parts_.cancel, [&] {
       return parts_.session->Push(
           {place}, target, auth, output.insecure(), [&](const v1::Progress& progress) {
+            if (progress.id().empty()) return;  // of the push as a whole
             parts_.log->Progress(step, progress.id(), progress.current_bytes(),
                                  progress.total_bytes());
           });

@@ -648,6 +648,8 @@ absl::StatusOr<PulledImage> Puller::Pull(const Reference& ref, content::Store& s
                                                       : client_->options().credentials);
   CallContext memo_context = context;
   memo_context.credentials = &memo;
+  if (options.progress && !memo_context.on_retry)
+    memo_context.on_retry = RetryTeller(ref, options.progress);
   GANTRY_ASSIGN_OR_RETURN(Resolved resolved, resolver_.Resolve(ref, memo_context));
   const absl::Duration resolving = Clock::Real().Monotonic() - begun;
   absl::StatusOr<PulledImage> image = PullResolved(ref, resolved, store, options, memo_context);

@@ -357,6 +357,14 @@ absl::StatusOr<RegistryResponse> RegistryClient::Call::Run() {
     if (host_.http_fallback && url.host == host_.host) url.scheme = host_.scheme;
     redirects = 0;
   };
+  const auto tell_retry = [&](absl::string_view why, absl::Duration wait) {
+    if (!context_.on_retry) return;
+    const std::string when =
+        wait > absl::ZeroDuration() ? absl::StrCat("in ", absl::FormatDuration(wait), " ") : "";
+    context_.on_retry(absl::StrCat(when, "(", attempt + 1, " of ", max_attempts,
+                                   "): ", url.origin(), ": ",
+                                   Redact(std::string(why), credential_, authorization_)));
+  };
   while (true) {
     bool own = url.origin() == host_.origin();
     HttpRequest http;
@@ -451,6 +459,7 @@ absl::StatusOr<RegistryResponse> RegistryClient::Call::Run() {
         std::string tries = attempt > 1 ? absl::StrCat(" (", attempt, " attempts)") : "";
         return Fail(result.status.code(), absl::StrCat(from, result.status.message(), tries));
       }
+      tell_retry(result.status.message(), absl::ZeroDuration());
       GANTRY_RETURN_IF_ERROR(client_.Backoff(attempt, context_));
       ++attempt;
       start_over();
@@ -515,6 +524,7 @@ absl::StatusOr<RegistryResponse> RegistryClient::Call::Run() {
                     absl::StrCat(answer, "; it asks to wait ", absl::FormatDuration(wait),
                                  " before the next try"));
       }
+      tell_retry(answer, wait);
       if (wait > absl::ZeroDuration()) {
         GANTRY_RETURN_IF_ERROR(Wait(wait));
       } else {

@@ -64,6 +64,9 @@ struct CallContext {
       headers;                                        // sent to the registry's own origins only
   std::function<void(const Attempt&)> on_attempt;     // may come from several threads
   std::function<void(absl::string_view)> on_warning;  // the registry's `Warning: 299` texts
+  // Before the wait that a further try of a request begins with: "(2 of 6): https://host: 503 ...".
+  // May come from several threads.
+  std::function<void(absl::string_view)> on_retry;
 };
 
 struct RegistryClientOptions {

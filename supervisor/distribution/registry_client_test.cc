@@ -5,6 +5,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -271,6 +272,33 @@ TEST(RegistryClientTest, TransientErrorsAreRetriedAsTheRegistryAsks) {
   absl::Time started = absl::Now();
   EXPECT_TRUE(bed.Pull(registry, "app:v1").ok());
   EXPECT_GE(absl::Now() - started, absl::Seconds(1));
+}
+
+TEST(RegistryClientTest, WhoWaitsIsToldOfEveryFurtherTry) {
+  RegistryTestbed bed;
+  FakeRegistry registry;
+  registry.AddImage("app", "v1", {"x"});
+  std::atomic<int> answered{0};
+  registry.SetHook([&](const FakeRegistry::Request& request, FakeRegistry::Connection& connection) {
+    int n = ++answered;
+    if (n == 1) return connection.Answer(429, {{"Retry-After", "1"}}, "");
+    if (n == 2) return connection.Answer(503, {}, "");
+    return false;
+  });
+  absl::Mutex mutex;
+  std::vector<std::string> told;
+  bed.pull.progress = [&](const Progress& step) {
+    if (step.kind != Progress::Kind::kReference || step.state != Progress::State::kRetrying) return;
+    absl::MutexLock lock(&mutex);
+    told.push_back(step.detail);
+  };
+  ASSERT_TRUE(bed.Pull(registry, "app:v1").ok());
+  absl::MutexLock lock(&mutex);
+  ASSERT_EQ(told.size(), 2u);
+  EXPECT_THAT(told[0], HasSubstr("in 1s (2 of "));
+  EXPECT_THAT(told[0], HasSubstr("429"));
+  EXPECT_THAT(told[1], HasSubstr("(3 of "));
+  EXPECT_THAT(told[1], HasSubstr("503"));
 }
 
 TEST(RegistryClientTest, ALongRetryAfterIsReportedAndNotWaitedFor) {

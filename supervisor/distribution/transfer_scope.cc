@@ -32,6 +32,18 @@ TransferScope::TransferScope(const Reference& ref, const RegistryClient& client,
       context_(context) {
   context_.credentials = &memo_;
   context_.cancel = &stop_;
+  if (progress_ && !context_.on_retry) context_.on_retry = RetryTeller(ref_, progress_);
+}
+
+std::function<void(absl::string_view)> RetryTeller(const Reference& ref, ProgressFn progress) {
+  return [name = ref.canonical(), progress = std::move(progress)](absl::string_view why) {
+    Progress step;
+    step.kind = Progress::Kind::kReference;
+    step.state = Progress::State::kRetrying;
+    step.ref = name;
+    step.detail = std::string(why);
+    progress(step);
+  };
 }
 
 void TransferScope::Tell(const content::Descriptor& descriptor, Progress::State state,

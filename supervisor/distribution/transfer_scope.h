@@ -23,6 +23,9 @@ namespace gantry::distribution {
 
 Progress::Kind KindOf(absl::string_view media_type);
 
+// For CallContext::on_retry: a request that is tried again is told as a state of the reference.
+std::function<void(absl::string_view)> RetryTeller(const Reference& ref, ProgressFn progress);
+
 class TransferScope {
  public:
   // `client` and what `context` points at outlive the scope. `progress` may be null and is called

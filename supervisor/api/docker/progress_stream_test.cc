@@ -12,6 +12,7 @@
 namespace gantry::api::docker {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
@@ -50,6 +51,16 @@ TEST(ProgressQueueTest, EndsOfStepsAreKept) {
   ASSERT_EQ(lines.size(), 4u);
   EXPECT_THAT(lines[2], HasSubstr("Download complete"));
   EXPECT_THAT(lines[3], HasSubstr("Pull complete"));
+}
+
+TEST(ProgressQueueTest, ARequestThatIsTriedAgainHasALine) {
+  ProgressQueue queue(engine::LayerProgress::Work::kPull);
+  v1::Progress retry;
+  retry.set_state(v1::Progress::RETRYING);
+  retry.set_detail("(2 of 6): https://host: 503");
+  queue.Add(retry);
+  EXPECT_THAT(queue.Take(),
+              ElementsAre("{\"status\":\"Retrying (2 of 6): https://host: 503\"}\r\n"));
 }
 
 TEST(ProgressQueueTest, WaitEndsWithTheWork) {
