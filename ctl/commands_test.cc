@@ -238,6 +238,11 @@ TEST_F(CommandsTest, AFilterWithoutAValueIsABadFlag) {
   EXPECT_TRUE(daemon_.calls().empty());
 }
 
+TEST_F(CommandsTest, AnEmptyFilterIsNone) {
+  EXPECT_EQ(Ctl({"ps", "--filter", ""}).status, 0);
+  EXPECT_EQ(Ctl({"images", ""}).status, 0);
+}
+
 TEST_F(CommandsTest, DockersGlobalFlagsAreTaken) {
   EXPECT_EQ(Ctl({"-D", "--log-level", "debug", "-c", "default", "ps"}).status, 0);
   const Result elsewhere = Ctl({"--context", "elsewhere", "ps"});

@@ -20,6 +20,8 @@ class FilterFlags {
   void AddFlag(FlagSet& flags, char letter) {
     flags.Custom("filter", letter, "key=value", "Show only what matches; may be repeated",
                  [this](absl::string_view text) {
+                   // An empty variable of a script is no filter, as in docker.
+                   if (text.empty()) return absl::OkStatus();
                    texts.push_back(std::string(text));
                    return engine::ParseFilter(text).status();
                  });

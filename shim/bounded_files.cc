@@ -88,7 +88,7 @@ absl::StatusOr<BoundedFiles> BoundedFiles::Make(const std::string& directory,
   for (const std::string& name : names) {
     if (name.empty() || name == "." || name == ".." || name.find('/') != std::string::npos)
       return absl::InvalidArgumentError(
-          absl::StrCat("bounded files: \"", name, "\" is no name of a file"));
+          absl::StrCat("bounded files: \"", name, "\" is not a name for a file"));
     absl::StatusOr<Content> content = Read(absl::StrCat(directory, "/", name), kLargest);
     if (absl::IsNotFound(content.status())) continue;
     GANTRY_RETURN_IF_ERROR(content.status());

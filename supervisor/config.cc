@@ -595,9 +595,9 @@ absl::Status CheckConfig(const Config& config) {
   for (const std::string& registry : config.insecure_registries) {
     if (registry.empty() || absl::StrContains(registry, "://") ||
         absl::StrContains(registry, ' ')) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("setting registry.insecure_registries: \"", registry,
-                       "\" is no registry; write host, host:port or a network such as 10.0.0.0/8"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "setting registry.insecure_registries: \"", registry,
+          "\" is not a registry; write host, host:port or a network such as 10.0.0.0/8"));
     }
   }
   for (const int64_t bytes : {config.max_receive_bytes, config.max_send_bytes}) {

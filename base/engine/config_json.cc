@@ -197,7 +197,7 @@ void ReadRestartPolicy(FieldReader in, v1::RestartPolicy& out) {
   if (count > 0 && name != "on-failure")
     in.Refuse("MaximumRetryCount", absl::StrCat("cannot be used with the policy ", name));
   in.Parsed(absl::StrContains(name, ":")
-                ? absl::InvalidArgumentError(absl::StrCat("\"", name, "\" is no policy"))
+                ? absl::InvalidArgumentError(absl::StrCat("\"", name, "\" is not a policy"))
                 : ParseRestartPolicy(name),
             "Name", [&](v1::RestartPolicy policy) { out = std::move(policy); });
   out.set_maximum_retry_count(static_cast<int32_t>(count));

@@ -126,7 +126,7 @@ absl::Status BuildTarget::AddOutputs(const std::vector<std::string>& outputs, bo
   }
   if (push && !pushes_) {
     if (open.output().kind() != v1::BuildOutput::IMAGE)
-      return absl::InvalidArgumentError("--push: not with an --output that is no image");
+      return absl::InvalidArgumentError("--push: not with an --output that is not an image");
     open.mutable_output()->set_push(true);
     pushes_ = true;
   }

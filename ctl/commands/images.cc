@@ -37,7 +37,7 @@ class ImagesAction final : public Action {
     request.set_shared_size(absl::StrContains(format_, ".SharedSize") ||
                             absl::StrContains(format_, ".UniqueSize") || format_ == "json");
     GANTRY_RETURN_IF_ERROR(filters_.Fill(request.mutable_filters()));
-    if (!args.empty()) {
+    if (!args.empty() && !args[0].empty()) {
       v1::Filter* filter = request.add_filters();
       filter->set_key("reference");
       filter->set_value(args[0]);

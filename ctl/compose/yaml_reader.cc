@@ -230,7 +230,7 @@ absl::StatusOr<std::vector<Node>> ReadYaml(const std::string& text, const std::s
     while (const size_t bytes = Utf8CharacterBytes(absl::string_view(text).substr(at))) at += bytes;
     return absl::InvalidArgumentError(absl::StrCat(
         file, ":", 1 + std::count(text.begin(), text.begin() + static_cast<ptrdiff_t>(at), '\n'),
-        ": yaml: a byte that is no UTF-8; save the file as UTF-8"));
+        ": yaml: a byte that is not UTF-8; save the file as UTF-8"));
   }
   std::vector<Node> documents;
   try {

@@ -92,7 +92,7 @@ TEST(YamlReaderTest, BombsAndDepthsEndEarly) {
 
 TEST(YamlReaderTest, BytesThatAreNoUtf8AreRefused) {
   EXPECT_EQ(ReadYaml("a: b\nc: \xff\xff\n", "f.yaml").status().message(),
-            "f.yaml:2: yaml: a byte that is no UTF-8; save the file as UTF-8");
+            "f.yaml:2: yaml: a byte that is not UTF-8; save the file as UTF-8");
 }
 
 }  // namespace

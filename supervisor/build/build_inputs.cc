@@ -143,7 +143,7 @@ absl::Status TakeNamedContext(const InputParts& parts, int index, BuildInputs& i
                                               places, *parts.remote, parts.cancel, *parts.log));
     if (!context.dockerfile_text.empty())
       return absl::InvalidArgumentError(
-          absl::StrCat("context ", one.name(), ": ", one.source(), " is no archive"));
+          absl::StrCat("context ", one.name(), ": ", one.source(), " is not an archive"));
     inputs.contexts[name] = std::move(context.files);
     return absl::OkStatus();
   }

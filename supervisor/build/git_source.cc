@@ -127,7 +127,8 @@ absl::StatusOr<GitSource> ParseGitSource(absl::string_view text) {
     }
   }
   if (!source.ref.empty() && !IsRef(source.ref))
-    return Wrong(text, absl::StrCat("\"", source.ref, "\" is no name of a branch, tag or commit"));
+    return Wrong(text,
+                 absl::StrCat("\"", source.ref, "\" is not the name of a branch, tag or commit"));
   for (const char c : source.checksum) {
     if (!absl::ascii_isxdigit(static_cast<unsigned char>(c)))
       return Wrong(text, "its checksum is not a commit");

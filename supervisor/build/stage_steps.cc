@@ -44,7 +44,7 @@ absl::StatusOr<LayerStep> StageEvaluator::Run(const Instruction& instruction) {
       command.text = absl::StrCat("/dev/pipes/", first.name);
       if (absl::StrContains(first.name, '/') || first.name == "." || first.name == "..")
         return absl::InvalidArgumentError(
-            absl::StrCat("RUN: the name of the heredoc \"", first.name, "\" is no file name"));
+            absl::StrCat("RUN: the name of the heredoc \"", first.name, "\" is not a file name"));
     } else {
       command.text = first.body;
     }
@@ -149,7 +149,7 @@ absl::StatusOr<LayerStep> StageEvaluator::CopyOrAdd(const Instruction& instructi
       }
       if (absl::StrContains(document.name, '/') || document.name == "." || document.name == "..")
         return absl::InvalidArgumentError(absl::StrCat(name, ": the name of the heredoc \"",
-                                                       document.name, "\" is no file name"));
+                                                       document.name, "\" is not a file name"));
       absl::StrAppend(&step.created_by, " <<", document.name);
       absl::StrAppend(&shown, " <<", document.name);
       step.sources.push_back(std::move(source));

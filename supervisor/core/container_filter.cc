@@ -67,7 +67,7 @@ absl::StatusOr<ContainerFilter> ContainerFilter::Parse(
   static constexpr absl::string_view kHealth[] = {"healthy", "none", "starting", "unhealthy"};
   for (const std::string& value : parsed.filters_.Values("health")) {
     if (!Holds(kHealth, value))
-      return BadValue("health", value, "is none of healthy, none, starting and unhealthy");
+      return BadValue("health", value, "is not valid; use healthy, none, starting or unhealthy");
   }
   for (const std::string& value : parsed.filters_.Values("is-task")) {
     GANTRY_RETURN_IF_ERROR(ParseTruth("is-task", value).status());

@@ -136,7 +136,7 @@ absl::Status SetSyslog(const v1::ContainerConfig& config, LogCollector& forward)
     number = known->second;
   } else if (!facility.empty() &&
              (!absl::SimpleAtoi(facility, &number) || number < 0 || number > 23)) {
-    return BadOption("syslog-facility", facility, "is no facility of syslog");
+    return BadOption("syslog-facility", facility, "is not a facility of syslog");
   }
   forward.facility = number;
   const std::string format = OptionOf(config, "syslog-format");
@@ -160,7 +160,7 @@ absl::Status SetFluentd(const v1::ContainerConfig& config, LogCollector& forward
   GANTRY_RETURN_IF_ERROR(
       SetAddress("fluentd-address", address.empty() ? "127.0.0.1" : address, "24224", forward));
   if (absl::StartsWith(forward.address, "udp:") || absl::StartsWith(forward.address, "unixgram:"))
-    return BadOption("fluentd-address", address, "is no stream; tcp:// and unix:// are");
+    return BadOption("fluentd-address", address, "is not a stream; tcp:// and unix:// are");
   const std::string precise = OptionOf(config, "fluentd-sub-second-precision");
   if (!precise.empty() && precise != "true" && precise != "false")
     return BadOption("fluentd-sub-second-precision", precise, "is neither true nor false");

@@ -42,7 +42,7 @@ absl::Status RangeSink::Begin(const RegistryResponse& head) {
                                 range->first, "-", range->last));
     }
     if (length && *length != range->last - range->first + 1)
-      return Wrong("Content-Length and Content-Range contradict each other");
+      return Wrong("Content-Length and Content-Range do not agree");
     end_ = range->last + 1;
     partial_ = true;
   } else if (head.status == 200) {

@@ -171,7 +171,7 @@ absl::StatusOr<std::vector<std::string>> ListPages(RegistryClient& client, const
       for (const nlohmann::json& item : *list) {
         if (!item.is_string())
           return absl::DataLossError(
-              absl::StrCat(what, ": ", field, " holds something that is no name"));
+              absl::StrCat(what, ": ", field, " holds something that is not a name"));
         out.push_back(item.get<std::string>());
       }
     }

@@ -315,7 +315,7 @@ absl::StatusOr<std::vector<PluginVolume>> PluginDrivers::List(CancelToken* cance
   const auto found = parsed.find("Volumes");
   if (found == parsed.end() || found->is_null()) return volumes;
   if (!found->is_array() || found->size() > kMostVolumes)
-    return BadAnswer(driver, kMethod, "Volumes is no list, or one of more than 100000");
+    return BadAnswer(driver, kMethod, "Volumes is not a list, or one of more than 100000");
   for (const json& one : *found) volumes.push_back(ReadVolume(one));
   return volumes;
 }

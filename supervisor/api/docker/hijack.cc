@@ -61,7 +61,7 @@ absl::StatusOr<std::string> ParseDetachKeys(absl::string_view text) {
   for (absl::string_view key : absl::StrSplit(text, ',')) {
     const absl::Status malformed = absl::InvalidArgumentError(
         absl::StrCat("Invalid detach keys (", text, ") provided: \"", key,
-                     "\" is no key; write a letter or ctrl-LETTER, separated by commas"));
+                     "\" is not a key; write a letter or ctrl-LETTER, separated by commas"));
     if (key.size() == 1) {
       keys.push_back(key[0]);
       continue;

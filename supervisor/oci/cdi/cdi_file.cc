@@ -49,7 +49,7 @@ absl::StatusOr<Version> ParseVersion(const std::string& text, absl::string_view 
     good = !parts[i].empty() && absl::ascii_isdigit(static_cast<unsigned char>(parts[i][0])) &&
            absl::SimpleAtoi(parts[i], &version[i]);
   }
-  if (!good) return Bad(what, absl::StrCat("cdiVersion ", Quoted(text), " is no version"));
+  if (!good) return Bad(what, absl::StrCat("cdiVersion ", Quoted(text), " is not a version"));
   if (version < kOldest || version > kNewest) {
     return Bad(what, absl::StrCat("cdiVersion ", Quoted(text), " is unknown; from ", Print(kOldest),
                                   " to ", Print(kNewest), " are read"));
@@ -184,7 +184,8 @@ absl::StatusOr<IntelRdt> ReadIntelRdt(const json& in, const std::string& what) {
   // It becomes the name of a directory.
   if (rdt.clos_id == "." || rdt.clos_id == ".." || rdt.clos_id.size() >= 4096 ||
       rdt.clos_id.find_first_of("/\n") != std::string::npos)
-    return Bad(what, absl::StrCat("closID ", Quoted(rdt.clos_id), " is no name of a directory"));
+    return Bad(what,
+               absl::StrCat("closID ", Quoted(rdt.clos_id), " is not a name for a directory"));
   return rdt;
 }
 
@@ -305,7 +306,7 @@ absl::StatusOr<CdiFile> ParseCdiFile(const json& document, absl::string_view wha
         own.Get("annotations", device.annotations);
         GANTRY_RETURN_IF_ERROR(own.status());
         if (!IsWord(device.name, "_-.:", true))
-          return Bad(where, absl::StrCat("name ", Quoted(device.name), " is no name"));
+          return Bad(where, absl::StrCat("name ", Quoted(device.name), " is not a name"));
         if (!names.insert(device.name).second)
           return Bad(where, absl::StrCat("the name ", Quoted(device.name), " twice"));
         if (const json* edits = own.Find("containerEdits")) {

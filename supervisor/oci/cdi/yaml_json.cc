@@ -132,12 +132,12 @@ class Builder : public YAML::EventHandler {
   }
   void Add(const YAML::Mark& mark, json value) {
     Count(mark);
-    if (IsKey()) Refuse(mark, "a key that is no text");
+    if (IsKey()) Refuse(mark, "a key that is not text");
     Put(std::move(value));
   }
   void Open(const YAML::Mark& mark, json value) {
     Count(mark);
-    if (IsKey()) Refuse(mark, "a key that is no text");
+    if (IsKey()) Refuse(mark, "a key that is not text");
     if (static_cast<int>(frames_.size()) >= limits_.max_depth) {
       throw Stop(absl::ResourceExhaustedError(absl::StrCat(
           what_, ":", mark.line + 1, ": nested deeper than ", limits_.max_depth, " levels")));
