@@ -261,6 +261,9 @@ TEST_F(CommandsTest, GroupsExplainThemselvesAndKnowNoFlags) {
   EXPECT_EQ(flag.status, 125);
   EXPECT_NE(flag.err.find("unknown flag: --bogus"), std::string::npos) << flag.err;
   EXPECT_EQ(Ctl({"plugin", "inspect", "x"}).out, "[]\n");
+  const Result install = Ctl({"plugin", "install", "--grant-all-permissions", "vieux/sshfs"});
+  EXPECT_EQ(install.status, 1);
+  EXPECT_NE(install.err.find("/run/docker/plugins"), std::string::npos) << install.err;
 }
 
 TEST_F(CommandsTest, HelpIsNotWiderThanATerminal) {

@@ -54,6 +54,13 @@ class InspectAction final : public Action {
     for (const std::string& name : args) {
       auto value = Find(*client, name);
       if (value.ok()) {
+        // Of a container's two file systems only.
+        if (size_ && value->kind != engine::Document::kContainer) {
+          const std::string kind = !value->kind                               ? "volume"
+                                   : *value->kind == engine::Document::kImage ? "image"
+                                                                              : "network";
+          context.Err(absl::StrCat("WARNING: --size ignored for ", kind, "\n"));
+        }
         found.push_back(*std::move(value));
       } else {
         exit_status = 1;

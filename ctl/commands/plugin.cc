@@ -1,4 +1,8 @@
 // `ctl plugin`: Gantry has no plugins, so lists are empty and no name is known.
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "absl/strings/str_cat.h"
 
 #include "base/status_macros.h"
@@ -37,52 +41,77 @@ class ListPluginsAction final : public Action {
   FilterFlags filters_;
 };
 
-// inspect and the verbs that change a plugin.
+// Every verb that names a plugin: none is there, and none can be had.
 class NamedPluginAction final : public Action {
  public:
-  explicit NamedPluginAction(bool inspect) : inspect_(inspect) {}
+  explicit NamedPluginAction(std::string verb) : verb_(std::move(verb)) {}
   void AddFlags(FlagSet& flags) override {
-    if (inspect_) {
+    if (verb_ == "inspect")
       flags.String(&format_, "format", 'f', "template", "json, or a Go template");
-    } else {
-      flags.Bool(&force_, "force", 'f', "As in docker");
+    if (verb_ == "disable" || verb_ == "rm") flags.Bool(&unused_, "force", 'f', "As in docker");
+    if (verb_ == "enable") flags.Int(&timeout_, "timeout", 0, "As in docker");
+    if (verb_ == "create") flags.Bool(&unused_, "compress", 0, "As in docker");
+    if (verb_ == "install") {
+      flags.String(&alias_, "alias", 0, "name", "As in docker");
+      flags.Bool(&unused_, "disable", 0, "As in docker");
     }
+    if (verb_ == "install" || verb_ == "upgrade")
+      flags.Bool(&unused_, "grant-all-permissions", 0, "As in docker");
+    if (verb_ == "upgrade") flags.Bool(&unused_, "skip-remote-check", 0, "As in docker");
+    if (verb_ == "install" || verb_ == "push" || verb_ == "upgrade")
+      flags.Bool(&unused_, "disable-content-trust", 0, "As in docker").hidden = true;
   }
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
-    if (inspect_ && (format_.empty() || format_ == "json")) context.Out("[]\n");
+    if (verb_ == "inspect" && (format_.empty() || format_ == "json")) context.Out("[]\n");
+    if (verb_ == "install" || verb_ == "create") {
+      return absl::UnimplementedError(
+          absl::StrCat("plugin \"", args[0],
+                       "\": Gantry runs no plugins; a volume driver works as a program of its own, "
+                       "with a socket in /run/docker/plugins"));
+    }
     return absl::NotFoundError(
         absl::StrCat("plugin \"", args[0], "\" not found: Gantry has no plugins"));
   }
 
  private:
-  const bool inspect_;
-  bool force_ = false;
-  std::string format_;
+  const std::string verb_;
+  bool unused_ = false;
+  int64_t timeout_ = 0;
+  std::string format_, alias_;
 };
 
-Verb Named(const char* name, const char* summary) {
-  const bool inspect = std::string(name) == "inspect";
-  return {.name = name,
-          .arguments = "[OPTIONS] PLUGIN [PLUGIN...]",
-          .summary = summary,
-          .examples = absl::StrCat("  ctl plugin ", name, " NAME\n"),
-          .min_args = 1,
-          .make = [inspect] { return std::make_unique<NamedPluginAction>(inspect); }};
+Verb Named(const char* name, const char* arguments, int min_args, int max_args,
+           const char* summary) {
+  return {
+      .name = name,
+      .arguments = arguments,
+      .summary = summary,
+      .examples = absl::StrCat("  ctl plugin ", name, min_args == 2 ? " NAME X=1\n" : " NAME\n"),
+      .min_args = min_args,
+      .max_args = max_args,
+      .make = [verb = std::string(name)] { return std::make_unique<NamedPluginAction>(verb); }};
 }
 
 }  // namespace
 
 std::vector<Verb> PluginVerbs() {
-  return {Named("disable", "Stop a plugin"), Named("enable", "Start a plugin"),
-          Named("inspect", "Show everything about plugins"),
-          Verb{.name = "ls",
-               .aliases = {"list"},
-               .arguments = "[OPTIONS]",
-               .summary = "List plugins: there are none",
-               .examples = "  ctl plugin ls\n",
-               .max_args = 0,
-               .make = [] { return std::make_unique<ListPluginsAction>(); }},
-          Named("rm", "Remove plugins")};
+  return {
+      Named("create", "[OPTIONS] PLUGIN DIRECTORY", 2, 2, "Refused: there are no plugins"),
+      Named("disable", "[OPTIONS] PLUGIN", 1, 1, "Stop a plugin"),
+      Named("enable", "[OPTIONS] PLUGIN", 1, 1, "Start a plugin"),
+      Named("inspect", "[OPTIONS] PLUGIN [PLUGIN...]", 1, -1, "Show everything about plugins"),
+      Named("install", "[OPTIONS] PLUGIN [KEY=VALUE...]", 1, -1, "Refused: there are no plugins"),
+      Verb{.name = "ls",
+           .aliases = {"list"},
+           .arguments = "[OPTIONS]",
+           .summary = "List plugins: there are none",
+           .examples = "  ctl plugin ls\n",
+           .max_args = 0,
+           .make = [] { return std::make_unique<ListPluginsAction>(); }},
+      Named("push", "[OPTIONS] PLUGIN[:TAG]", 1, 1, "Send a plugin to a registry"),
+      Named("rm", "[OPTIONS] PLUGIN [PLUGIN...]", 1, -1, "Remove plugins"),
+      Named("set", "PLUGIN KEY=VALUE [KEY=VALUE...]", 2, -1, "Change a plugin's settings"),
+      Named("upgrade", "[OPTIONS] PLUGIN [REMOTE]", 1, 2, "Take a newer version of a plugin")};
 }
 
 }  // namespace gantry::ctl
