@@ -582,6 +582,12 @@ TEST_F(CommandsTest, CompletionNamesTheObjectsInValues) {
   EXPECT_EQ(Ctl({"__complete", "--", "volume", "import", "data", ""}).out, ":files\n");
 }
 
+TEST_F(CommandsTest, BuildxIsBuilderInOtherWords) {
+  EXPECT_EQ(Ctl({"buildx", "b", "--help"}).out.substr(0, 25), "Usage:  ctl buildx build ");
+  EXPECT_EQ(Ctl({"buildx", "prune", "--help"}).status, 0);
+  EXPECT_EQ(Ctl({"buildx", "bake"}).status, 1);
+}
+
 TEST_F(CommandsTest, CreateTellsABadCommandLineFromAFailure) {
   EXPECT_EQ(Ctl({"create", "--memory", "x", "busybox"}).status, 125);
   EXPECT_EQ(Ctl({"create", "--pull", "bogus", "busybox"}).status, 125);

@@ -35,8 +35,8 @@ constexpr int kFlagStatus = 125;
 // Commands that a docker user may type and that ctl does not have: none of ctl's is meant then,
 // however similar it is.
 bool IsDockersOnly(absl::string_view name) {
-  static constexpr absl::string_view kNames[] = {"buildx",  "checkpoint", "node",  "secret",
-                                                 "service", "stack",      "swarm", "trust"};
+  static constexpr absl::string_view kNames[] = {"checkpoint", "node",  "secret", "service",
+                                                 "stack",      "swarm", "trust"};
   return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
 }
 

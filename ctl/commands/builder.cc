@@ -1,11 +1,14 @@
 #include "ctl/commands/builder.h"
 
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 
 #include "base/engine/list_rows.h"
 #include "base/engine/units.h"
 #include "base/status_macros.h"
+#include "ctl/commands/commands.h"
 #include "ctl/commands/prune.h"
 #include "ctl/filters.h"
 #include "ctl/listing.h"
@@ -128,6 +131,16 @@ std::vector<Verb> BuilderVerbs() {
                        "  ctl builder prune -f --filter until=48h\n",
            .max_args = 0,
            .make = [] { return std::make_unique<PruneAction>(); }}};
+}
+
+std::vector<Verb> BuildxVerbs() {
+  std::vector<Verb> verbs = BuilderVerbs();
+  verbs.front().aliases = {"b"};
+  Verb version = VersionVerb();
+  version.summary = "Show the versions of ctl and gantryd, which builds";
+  version.examples = "  ctl buildx version\n";
+  verbs.push_back(std::move(version));
+  return verbs;
 }
 
 }  // namespace gantry::ctl

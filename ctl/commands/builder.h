@@ -10,6 +10,7 @@ namespace gantry::ctl {
 
 Verb BuildVerb();
 std::vector<Verb> BuilderVerbs();  // build, du, prune
+std::vector<Verb> BuildxVerbs();   // the same under docker buildx's words
 
 }  // namespace gantry::ctl
 

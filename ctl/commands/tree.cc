@@ -70,6 +70,8 @@ Verb CommandTree() {
              HistoryVerb(), InspectImageVerb(), ImagePruneVerb(), ImageVerifyVerb()}));
   root.verbs.push_back(ComposeVerb());
   root.verbs.push_back(Group("builder", {}, "Manage builds and their cache", BuilderVerbs()));
+  root.verbs.push_back(
+      Group("buildx", {}, "Manage builds, in the words of docker buildx", BuildxVerbs()));
   root.verbs.push_back(Group("network", {}, "Manage networks", NetworkVerbs()));
   root.verbs.push_back(Group("volume", {}, "Manage volumes", VolumeVerbs()));
   root.verbs.push_back(Group("context", {}, "Manage names of daemons", ContextVerbs()));
