@@ -297,6 +297,9 @@ class Evaluator {
 
   absl::StatusOr<Cell> Field(const Cell& cell, const std::string& name) const {
     const Value& value = cell.value;
+    if (name == "Platform") {
+      if (const Value* text = value.Find("PlatformText")) return Part(cell, name, *text);
+    }
     if (const Value* field = value.Find(name)) return Part(cell, name, *field);
     if (value.is_object()) {
       Cell absent = Part(cell, name, Value());
@@ -310,7 +313,7 @@ class Evaluator {
       if (!strict_) return Cell();
       std::vector<std::string> names;
       for (const auto& [key, unused] : value.object().fields) {
-        if (key != "LabelMap") names.push_back(key);
+        if (!IsForTemplatesOnly(key)) names.push_back(key);
       }
       return absl::InvalidArgumentError(NoField(name, std::move(names)));
     }

@@ -27,6 +27,12 @@ using engine::Value;
 
 struct TemplateNode;
 
+// Fields of rows that serve templates: {{.Label "x"}} reads LabelMap, {{.Platform}} shows
+// PlatformText. JSON does not have them.
+inline bool IsForTemplatesOnly(absl::string_view field) {
+  return field == "LabelMap" || field == "FullID" || field == "PlatformText";
+}
+
 // What a client with typed documents finds at a path that the document leaves out or holds null at:
 // "nil", "[]", "map[]", "{}", "\"\"", "0", "false", "<no value>" (the key of a map), or "=name" for
 // another name of a field. nullopt: there is no such field. An element of a list is "#" in the

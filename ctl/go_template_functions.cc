@@ -14,6 +14,7 @@
 #include "absl/strings/str_split.h"
 
 #include "base/status_macros.h"
+#include "ctl/go_template.h"
 #include "ctl/text.h"
 
 namespace gantry::ctl {
@@ -269,7 +270,7 @@ absl::StatusOr<Value> CallTemplateFunction(const std::string& name,
     if (args[0].Find("LabelMap") != nullptr) {
       Value shown = Value::EmptyObject();
       for (const auto& [key, v] : args[0].object().fields) {
-        if (key != "LabelMap" && key != "FullID") shown.Set(key, v);
+        if (!IsForTemplatesOnly(key)) shown.Set(key, v);
       }
       return Value(shown.ToJson());
     }

@@ -22,7 +22,7 @@ std::string Unescape(absl::string_view format) {
 Value WithoutHidden(const Value& row) {
   Value out = Value::EmptyObject();
   for (const auto& [key, value] : row.object().fields) {
-    if (key != "LabelMap" && key != "FullID") out.Set(key, value);
+    if (!IsForTemplatesOnly(key)) out.Set(key, value);
   }
   return out;
 }

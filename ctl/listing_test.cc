@@ -239,6 +239,18 @@ TEST(ListingTest, DefaultTableHasHeadings) {
   EXPECT_EQ(*Render(TwoFields(), {}, "table", false), "IMAGE ID   NAME\n");
 }
 
+TEST(ListingTest, FieldsForTemplatesAreNotShown) {
+  std::vector<Value> rows = OneRow();
+  rows[0].Set("Platform", Value::EmptyObject()).Set("PlatformText", "linux/amd64");
+  EXPECT_EQ(*Render(TwoFields(), rows, "{{.Platform}}", false), "linux/amd64\n");
+  for (const char* format : {"json", "{{json .}}"}) {
+    const std::string text = *Render(TwoFields(), rows, format, false);
+    EXPECT_NE(text.find("\"Platform\":{}"), std::string::npos) << text;
+    EXPECT_EQ(text.find("PlatformText"), std::string::npos) << text;
+    EXPECT_EQ(text.find("LabelMap"), std::string::npos) << text;
+  }
+}
+
 TEST(ListingTest, QuietShowsIdsOnly) {
   EXPECT_EQ(*Render(TwoFields(), OneRow(), "", true), "abc\n");
 }

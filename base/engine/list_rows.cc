@@ -13,6 +13,7 @@
 #include "absl/strings/str_join.h"
 
 #include "base/engine/columns.h"
+#include "base/engine/image_json.h"
 #include "base/engine/proto_time.h"
 #include "base/engine/state_words.h"
 #include "base/engine/units.h"
@@ -122,7 +123,11 @@ Value ContainerRow(const v1::ContainerSummary& c, bool truncate, absl::Time now)
   row.Set("Mounts", absl::StrJoin(mounts, ","));
   row.Set("Names", c.name());
   row.Set("Networks", absl::StrJoin(c.networks(), ","));
-  row.Set("Platform", c.platform().empty() ? Value() : Value(c.platform()));
+  // What it was made from, where that is known; else what it was asked to be.
+  const std::string& platform =
+      c.has_image_manifest() ? c.image_manifest().platform() : c.platform();
+  row.Set("Platform", platform.empty() ? Value() : PlatformDocument(platform));
+  if (!platform.empty()) row.Set("PlatformText", platform);
   row.Set("Ports", PortsText(c));
   row.Set("RunningFor", absl::StrCat(HumanDuration(now - FromProto(c.created_at())), " ago"));
   row.Set("Size", c.has_size_rootfs_bytes()

@@ -1,7 +1,8 @@
 // Rows of docker's listings: what `--format json` prints, and what tables and templates show.
 //
 // Keys and types are those of docker's command line, which writes numbers and times as people read
-// them. `truncate` shortens ids and commands. Two fields serve templates only: LabelMap and FullID.
+// them. `truncate` shortens ids and commands. Three fields serve templates only: LabelMap, FullID
+// and PlatformText.
 #ifndef GANTRY_BASE_ENGINE_LIST_ROWS_H_
 #define GANTRY_BASE_ENGINE_LIST_ROWS_H_
 

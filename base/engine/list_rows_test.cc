@@ -100,6 +100,16 @@ TEST(BuildCacheRowTest, SaysWhatPeopleRead) {
   EXPECT_EQ(row.Find("LastUsedSince")->string(), "5 minutes ago");
 }
 
+TEST(ContainerRowTest, PlatformIsThatOfTheImageThatWasChosen) {
+  v1::ContainerSummary container;
+  EXPECT_TRUE(ContainerRow(container, true, kNow).Find("Platform")->is_null());
+  container.mutable_image_manifest()->set_platform("linux/arm64/v8");
+  const Value row = ContainerRow(container, true, kNow);
+  EXPECT_EQ(row.Find("Platform")->ToJson(),
+            R"({"architecture":"arm64","os":"linux","variant":"v8"})");
+  EXPECT_EQ(row.Find("PlatformText")->string(), "linux/arm64/v8");
+}
+
 TEST(DiskUsageDocumentTest, HasDockersKeys) {
   v1::ContainerSummary container;
   container.set_id("0123456789abcdef");
