@@ -291,7 +291,7 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
     return absl::OkStatus();
   };
   GANTRY_RETURN_IF_ERROR(fill_map("label", labels_, false, config.mutable_labels()));
-  GANTRY_RETURN_IF_ERROR(fill_map("annotation", annotations_, true, config.mutable_annotations()));
+  GANTRY_RETURN_IF_ERROR(fill_map("annotation", annotations_, false, config.mutable_annotations()));
   GANTRY_RETURN_IF_ERROR(fill_map("sysctl", sysctls_, true, config.mutable_sysctls()));
   GANTRY_RETURN_IF_ERROR(
       fill_map("storage-opt", storage_options_, true, config.mutable_storage_options()));

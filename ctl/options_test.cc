@@ -79,6 +79,12 @@ TEST(ContainerOptionsTest, LimitsAndTheirContradictions) {
   EXPECT_FALSE(status.ok());
 }
 
+TEST(ContainerOptionsTest, AnAnnotationNeedsNoValue) {
+  const auto config = BuildConfig({"--annotation", "bare", "--annotation", "a=b", "x"});
+  EXPECT_EQ(config.annotations().at("bare"), "");
+  EXPECT_EQ(config.annotations().at("a"), "b");
+}
+
 TEST(ContainerOptionsTest, AttachChoosesStreams) {
   auto config = BuildConfig({"-a", "stdout", "x"});
   EXPECT_TRUE(config.attach_stdout());
