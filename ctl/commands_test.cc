@@ -238,6 +238,18 @@ TEST_F(CommandsTest, AFilterWithoutAValueIsABadFlag) {
   EXPECT_TRUE(daemon_.calls().empty());
 }
 
+TEST_F(CommandsTest, AnEmptyNameIsRefusedAndNotAskedFor) {
+  for (const std::vector<std::string>& line : std::vector<std::vector<std::string>>{
+           {"exec", "", "true"}, {"network", "rm", ""}, {"volume", "rm", "-f", ""}}) {
+    const Result result = Ctl(line);
+    EXPECT_EQ(result.status, 1) << line[0];
+    EXPECT_NE(result.err.find("value is empty"), std::string::npos) << result.err;
+  }
+  EXPECT_EQ(Ctl({"volume", "inspect", ""}).out, "[]\n");
+  EXPECT_EQ(Ctl({"network", "inspect", ""}).out, "[]\n");
+  EXPECT_TRUE(daemon_.calls().empty());
+}
+
 TEST_F(CommandsTest, AnEmptyFilterIsNone) {
   EXPECT_EQ(Ctl({"ps", "--filter", ""}).status, 0);
   EXPECT_EQ(Ctl({"images", ""}).status, 0);

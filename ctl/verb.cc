@@ -170,6 +170,12 @@ absl::Status CheckArguments(const Verb& verb, const std::string& path, size_t gi
 
 }  // namespace
 
+absl::Status CheckName(absl::string_view kind, absl::string_view name) {
+  if (!name.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("invalid ", kind, " name or ID: value is empty; a variable may be unset"));
+}
+
 absl::Status WithExitStatus(absl::Status status, int exit_status) {
   status.SetPayload(kExitStatusUrl, absl::Cord(absl::StrCat(exit_status)));
   return status;

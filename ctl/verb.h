@@ -94,6 +94,9 @@ class Action {
   virtual absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) = 0;
 };
 
+// kInvalidArgument: an empty word in place of a name, as an unset variable of a script gives it.
+absl::Status CheckName(absl::string_view kind, absl::string_view name);
+
 // An error whose exit status is another one than its verb's.
 absl::Status WithExitStatus(absl::Status status, int exit_status);
 

@@ -30,6 +30,7 @@ class ExecAction final : public Action {
   }
 
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
+    GANTRY_RETURN_IF_ERROR(CheckName("container", args[0]));
     v1::ExecInput open;
     v1::ExecConfig* config = open.mutable_open()->mutable_config();
     open.mutable_open()->set_container(args[0]);

@@ -247,7 +247,9 @@ class InspectNetworkAction final : public Action {
       v1::InspectNetworkRequest request;
       request.set_network(name);
       v1::InspectNetworkResponse response;
-      if (const absl::Status status = client->Call(request, &response); status.ok()) {
+      absl::Status status = CheckName("network", name);
+      if (status.ok()) status = client->Call(request, &response);
+      if (status.ok()) {
         list.Append(engine::NetworkDocument(response.network()));
       } else {
         exit_status = 1;
@@ -280,6 +282,7 @@ class RemoveAction final : public Action {
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
     return ForEach(context, args, [&](const std::string& name) -> absl::StatusOr<std::string> {
+      GANTRY_RETURN_IF_ERROR(CheckName("network", name));
       v1::RemoveNetworkRequest request;
       request.set_network(name);
       v1::RemoveNetworkResponse response;

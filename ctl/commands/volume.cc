@@ -115,7 +115,9 @@ class InspectVolumeAction final : public Action {
       v1::InspectVolumeRequest request;
       request.set_name(name);
       v1::InspectVolumeResponse response;
-      if (const absl::Status status = client->Call(request, &response); status.ok()) {
+      absl::Status status = CheckName("volume", name);
+      if (status.ok()) status = client->Call(request, &response);
+      if (status.ok()) {
         list.Append(engine::VolumeDocument(response.volume()));
       } else {
         exit_status = 1;
@@ -145,6 +147,7 @@ class RemoveVolumeAction final : public Action {
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
     return ForEach(context, args, [&](const std::string& name) -> absl::StatusOr<std::string> {
+      GANTRY_RETURN_IF_ERROR(CheckName("volume", name));
       v1::RemoveVolumeRequest request;
       request.set_name(name);
       request.set_force(force_);
