@@ -1,5 +1,6 @@
 // `ctl manifest`: looks at manifests in registries, and puts images of several platforms together
 // under one name. What is being put together is kept in docker's files (manifest_store.h).
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -311,6 +312,8 @@ class PushAction final : public Action {
     request.set_insecure(insecure_);
     GANTRY_ASSIGN_OR_RETURN(*request.mutable_document(), ManifestListDocument(list, *manifests));
     const std::string registry = RegistryOfReference(list);
+    // As docker, only manifests that come into the repository have a line.
+    std::set<std::string> coming;
     for (const Value& manifest : *manifests) {
       const Value* reference = manifest.Find("Ref");
       const Value* digest = manifest.Find("Descriptor")->Find("digest");
@@ -328,6 +331,7 @@ class PushAction final : public Action {
                          "image: ",
                          source, " != ", registry));
       }
+      if (RepositoryOf(reference->string()) != RepositoryOf(list)) coming.insert(digest->string());
       request.add_sources(absl::StrCat(RepositoryOf(reference->string()), "@", digest->string()));
     }
     GANTRY_ASSIGN_OR_RETURN(*request.mutable_auth(), AuthFor(context, list));
@@ -336,6 +340,7 @@ class PushAction final : public Action {
     v1::PushIndexResponse response;
     while (stream->Read(&response)) {
       if (response.has_manifest()) {
+        if (coming.count(response.manifest().digest()) == 0) continue;
         context.Out(absl::StrCat("Pushed ref ", response.manifest().reference(),
                                  " with digest: ", response.manifest().digest(), "\n"));
       } else if (response.has_index()) {
