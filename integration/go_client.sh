@@ -19,7 +19,10 @@ case $name in
   ginkgo) version=v2.32.1 package=github.com/onsi/ginkgo/v2/ginkgo ;;
   docker-compose) version=v2.40.3 package=github.com/docker/compose/v2/cmd ;;
   buildx) version=v0.29.1 package=github.com/docker/buildx/cmd/buildx ;;
-  *) fail "go_client.sh: ctr, nerdctl, buildkitd, buildctl, critest, crictl, ginkgo, docker-compose or buildx, not \"$name\"" ;;
+  # docker 29's daemon, and a runc that knows what it writes; Debian's does not.
+  dockerd) version=v2.0.0-beta.24 package=github.com/moby/moby/v2/cmd/dockerd ;;
+  runc) version=v1.3.3 package=github.com/opencontainers/runc ;;
+  *) fail "go_client.sh: ctr, nerdctl, buildkitd, buildctl, critest, crictl, ginkgo, docker-compose, buildx, dockerd or runc, not \"$name\"" ;;
 esac
 needs_go=1.26
 limit=300        # seconds, for a network that swallows packets
@@ -46,7 +49,10 @@ if ! timeout "$limit" "${get[@]}" "$package@$version" > go.log 2>&1; then
   tail -n 20 go.log >&2
   fail "$package $version does not come with $("$go" version); Go $needs_go and a module proxy (GOPROXY) are needed"
 fi
-if ! CGO_ENABLED=0 timeout "$build_limit" "${build[@]}" -o "$name" "$package" > go.log 2>&1; then
+# runc enters namespaces in C.
+cgo=0
+if [ "$name" = runc ]; then cgo=1 build+=(-tags seccomp); fi
+if ! CGO_ENABLED=$cgo timeout "$build_limit" "${build[@]}" -o "$name" "$package" > go.log 2>&1; then
   tail -n 20 go.log >&2
   fail "$package $version does not build with $("$go" version)"
 fi

@@ -29,6 +29,9 @@ DOCKER = os.environ.get("DOCKER", "/usr/bin/docker")
 ONLY = os.environ.get("PARITY_ONLY", "")
 VERBOSE = os.environ.get("PARITY_VERBOSE") == "1"
 IMAGE = "bb:1"
+# Another dockerd than Debian's, and the runc that it is to use.
+DOCKERD = os.environ.get("PARITY_DOCKERD", "")
+RUNC = os.environ.get("PARITY_RUNC", "runc")
 SECONDS = 60  # for one command line
 
 
@@ -141,8 +144,10 @@ def own(sock, work):
 
 def docker(sock, line, words):
     """What the docker command line makes of it with the daemon at this socket."""
-    env = dict(os.environ, DOCKER_HOST="unix://" + sock, DOCKER_API_VERSION="1.41", DOCKER_CONFIG=words["work"] + "/config",
+    env = dict(os.environ, DOCKER_HOST="unix://" + sock, DOCKER_CONFIG=words["work"] + "/config",
                DOCKER_CLI_EXPERIMENTAL="enabled", DOCKER_BUILDKIT="0", LC_ALL="C")
+    if not DOCKERD:
+        env["DOCKER_API_VERSION"] = "1.41"
     return run([DOCKER] + fill(line, dict(words, **own(sock, words["work"]))), env)
 
 
@@ -309,8 +314,10 @@ class Stage:
         containerd_socket = state + "/containerd.sock"
         self.daemons.append(start_containerd(work, containerd_socket, state))
         self.theirs = state + "/docker.sock"
-        dockerd = Daemon(["dockerd", "--containerd", containerd_socket, "--data-root", work + "/docker", "--exec-root", state + "/docker",
-                          "--pidfile", state + "/docker.pid", "-H", "unix://" + self.theirs, "--storage-driver", "overlay2"],
+        kind = [DOCKERD, "--add-runtime", "newest=" + RUNC, "--default-runtime", "newest", "--userland-proxy=false"] if DOCKERD else [
+            "dockerd", "--storage-driver", "overlay2"]
+        dockerd = Daemon(kind + ["--containerd", containerd_socket, "--data-root", work + "/docker", "--exec-root", state + "/docker",
+                          "--pidfile", state + "/docker.pid", "-H", "unix://" + self.theirs],
                          [DOCKER, "-H", "unix://" + self.theirs, "version"], work + "/dockerd.log")
         dockerd.start()
         self.daemons.append(dockerd)
