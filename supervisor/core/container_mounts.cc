@@ -40,8 +40,8 @@ absl::string_view TypeName(v1::Mount::Type type) {
   }
 }
 
-// Words of docker's short form that are no options of a mount: SELinux's labels, ids that are mapped
-// by us, what is so without being said (read_only counts), and another system's tuning.
+// Words of docker's short form that are not options of a mount: labels of SELinux, "rw", which is
+// so without it, and words for other systems.
 bool IsOptionOfMount(absl::string_view option) {
   for (const absl::string_view other : {"z", "Z", "rw", "consistent", "cached", "delegated"}) {
     if (option == other) return false;

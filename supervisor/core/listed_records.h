@@ -1,8 +1,8 @@
-// What lists show of the records of containers, kept by the bytes that a record is stored as: a list
-// of a thousand would parse the same thousand records again each time.
+// What lists show of the records of containers, kept by a hash of the bytes that a record is stored
+// as: a list of a thousand would parse the same thousand records again each time.
 //
-// Nothing has to be told when a record changes: its bytes are compared each time. A few kilobytes
-// per container that was in a list, for 4096 containers of a namespace at most.
+// Nothing has to be told when a record changes: its hash, of 64 bits, is then another one. A few
+// kilobytes per container that was in a list, for 4096 containers of a namespace at most.
 //
 // Thread-safe; a Pass is used by one thread.
 #ifndef GANTRY_SUPERVISOR_CORE_LISTED_RECORDS_H_

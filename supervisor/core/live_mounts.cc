@@ -111,8 +111,8 @@ absl::StatusOr<UniqueFd> CopyOf(const oci::MountConfig& mount, pid_t pid) {
   return tree;
 }
 
-// Unmounts what is mounted there and returns it, with what is mounted below it. Invalid when nothing
-// was, or it may not be bound elsewhere.
+// Unmounts what is mounted there and returns it, with what is mounted below it. Invalid when
+// nothing was, or it may not be bound elsewhere.
 absl::StatusOr<UniqueFd> Take(pid_t pid, const std::string& destination) {
   UniqueFd taken;
   GANTRY_RETURN_IF_ERROR(InMountsOf(pid, [&](int root) -> absl::Status {

@@ -138,8 +138,15 @@ class RegistryClient {
 
   // One request to one host: token, redirects, retries. 2xx gives a response (body in `sink` when
   // it is given); other answers become a status made by what the caller can do:
-  //   kNotFound 404 | kUnauthenticated 401 | kPermissionDenied 403 | kInvalidArgument 400 | kResourceExhausted 429 |
-  //   kOutOfRange 416 | kFailedPrecondition 405, 409, 412, 413, 415 | kUnavailable no answer, 408, 5xx | kDataLoss the answer breaks HTTP
+  //   kNotFound            404
+  //   kUnauthenticated     401
+  //   kPermissionDenied    403
+  //   kInvalidArgument     400
+  //   kResourceExhausted   429
+  //   kOutOfRange          416
+  //   kFailedPrecondition  405, 409, 412, 413, 415
+  //   kUnavailable         no answer, 408, 5xx
+  //   kDataLoss            the answer breaks HTTP
   // A transfer that breaks after sink->Begin() is not retried here: kUnavailable, the sink knows
   // how far it came.
   absl::StatusOr<RegistryResponse> Send(const RegistryHost& host, const RegistryRequest& request,

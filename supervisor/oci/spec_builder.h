@@ -132,8 +132,9 @@ struct ContainerConfig {
 absl::Status ApplySecurityOption(absl::string_view option, ContainerConfig& config);
 
 // The whole configuration. `user` is ResolveUser(database, config.user, config.group_add).
-//   kInvalidArgument     relative or escaping paths, duplicate mount points, unknown capabilities, bad sysctls (or one of a
-//                        namespace the container does not own), malformed resources
+//   kInvalidArgument     relative or escaping paths, duplicate mount points, unknown capabilities,
+//                        bad sysctls (or one of a namespace the container does not own), malformed
+//                        resources
 //   kNotFound            a device that does not exist on the host
 absl::StatusOr<RuntimeSpec> BuildSpec(const ContainerConfig& config, const User& user,
                                       const HostFacts& host);
