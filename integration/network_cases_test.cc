@@ -405,7 +405,8 @@ TEST_F(NetworkCasesTest, HostNoneAndAnothersNamespace) {
   bed_->CtlOut({"rm", "-f", "host", "alone", "joiner", "target"});
 }
 
-// Nothing holds it any more, although the shim of another container was forked while it was there.
+// Nothing holds it any more, although the shim of another container was forked while it was there:
+// with the file, its mount goes from all mount namespaces.
 TEST_F(NetworkCasesTest, NamespaceEndsWithItsContainer) {
   bed_->CtlOut({"network", "create", "--subnet", "10.1.0.0/24", "web"});
   Run("first", {"--network", "web"});
@@ -417,7 +418,6 @@ TEST_F(NetworkCasesTest, NamespaceEndsWithItsContainer) {
     return ReadFile(absl::StrCat("/proc/", shim, "/mountinfo"), 4 << 20).value_or("");
   };
   EXPECT_THAT(mounts(), HasSubstr(kept));
-  // The next daemon finds it shared.
   bed_->KillDaemon();
   ASSERT_TRUE(bed_->StartDaemon());
   bed_->CtlOut({"rm", "-f", "first"});

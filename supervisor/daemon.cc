@@ -240,8 +240,6 @@ absl::Status Daemon::Recover(Parts& p) {
         return task.ok() && task->status != core::ProcessStatus::kStopped;
       });
   LOG_IF(ERROR, !networks.ok()) << "networks: " << networks;
-  const absl::Status shared = p.network_places->ShareNamespaces();
-  LOG_IF(WARNING, !shared.ok()) << "network namespaces of containers: " << shared;
   // Before containers are made or removed.
   absl::Status volumes = p.volumes->Reconcile();
   std::vector<core::LoadedContainer> running;

@@ -30,7 +30,6 @@
 #include "supervisor/core/network_choice.h"
 #include "supervisor/core/network_records.h"
 #include "supervisor/core/network_service.h"
-#include "supervisor/core/pod_namespaces.h"
 #include "supervisor/core/port_choice.h"
 #include "supervisor/core/port_forwards.h"
 #include "supervisor/network/netns.h"
@@ -60,27 +59,8 @@ absl::Status Keep(int ns, const std::string& path) {
 
 }  // namespace
 
-NetworkPlaces::~NetworkPlaces() {
-  if (shared_) UnsharePodMounts(NetnsDirectory());
-}
-
-std::string NetworkPlaces::NetnsDirectory() const {
-  return absl::StrCat(parts_.state_directory, "/netns");
-}
-
 std::string NetworkPlaces::NetnsPath(absl::string_view ns, absl::string_view container_id) const {
-  return absl::StrCat(NetnsDirectory(), "/", ns, "/", container_id);
-}
-
-absl::Status NetworkPlaces::ShareNamespaces() {
-  const std::string directory = NetnsDirectory();
-  GANTRY_RETURN_IF_ERROR(MakeDirectories(directory, 0700));
-  GANTRY_ASSIGN_OR_RETURN(const std::vector<StoredNetns> kept, parts_.store->AllNetns());
-  // Those that a former daemon kept are there by that one's mount. Where it had none, a mount over
-  // the directory would hide them: it is made by a start without any.
-  if (kept.empty()) GANTRY_RETURN_IF_ERROR(SharePodMounts(directory));
-  shared_ = true;
-  return absl::OkStatus();
+  return absl::StrCat(parts_.state_directory, "/netns/", ns, "/", container_id);
 }
 
 absl::Status NetworkPlaces::Making::Wait() {

@@ -62,7 +62,6 @@ class NetworkPlaces {
         ports_changed = {};
   };
   explicit NetworkPlaces(Parts parts) : parts_(std::move(parts)) {}
-  ~NetworkPlaces();
 
   // Devices, addresses, routes and rules of a container that is about to run, while they are being
   // made. Thread-compatible; its end waits.
@@ -152,10 +151,6 @@ class NetworkPlaces {
   // as they should be. `runs` says whether a container does.
   absl::Status Reconcile(
       const std::function<bool(absl::string_view ns, absl::string_view container_id)>& runs);
-  // After that, once: namespaces are kept by mounts that shims share, so that one which is given
-  // back does not stay alive in every shim that was forked meanwhile. Ends with this object if no
-  // container has a namespace then.
-  absl::Status ShareNamespaces();
 
  private:
   // Where ports that name no address of the host are published, of a container with this network.
@@ -204,11 +199,9 @@ class NetworkPlaces {
   absl::Status TakeAway(const metadata::StoredNetns& netns);
   void Publish(const metadata::StoredNetwork& network, absl::string_view action,
                absl::string_view container_id) const;
-  std::string NetnsDirectory() const;
   std::string NetnsPath(absl::string_view ns, absl::string_view container_id) const;
 
   const Parts parts_;
-  bool shared_ = false;  // since the start
 };
 
 }  // namespace gantry::core
