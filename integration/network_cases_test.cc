@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <functional>
 #include <memory>
 #include <string>
@@ -358,6 +359,8 @@ TEST_F(NetworkCasesTest, InternalNetworkPublishesNothing) {
   bed_->CtlOut({"network", "create", "--internal", "--subnet", "10.1.0.0/24", "inner"});
   Run("server", {"--network", "inner", "-p", absl::StrCat(kPort, ":80")});
   EXPECT_EQ(bed_->CtlOut({"port", "server"}), "");
+  EXPECT_THAT(bed_->Inspect("server", "{{json .NetworkSettings.Ports}}"),
+              Not(HasSubstr("HostPort")));
   EXPECT_EQ(Ip("server", "route show default"), "");
   const UniqueFd server = In("server").Listen("0.0.0.0", 80);
   EXPECT_EQ(host_->Arrives("127.0.0.1", kPort, server, SOCK_STREAM, kStaysAwayMs), "");
@@ -449,6 +452,25 @@ TEST_F(NetworkCasesTest, MacvlanDevicesHaveMacAddressesOfTheirOwnAndNoPorts) {
   EXPECT_THAT(overlay.err, HasSubstr("Kubernetes"));
 }
 
+// The device is made while the shim starts: what is not to be had ends the shim again.
+TEST_F(NetworkCasesTest, DeviceThatCannotBeMadeEndsTheStart) {
+  const std::string make = "ip link add wire type veth peer name far; ip link set wire up";
+  Sh(make);
+  bed_->CtlOut({"network", "create", "-d", "macvlan", "-o", "parent=wire", "--subnet",
+                "10.1.0.0/24", "lan"});
+  Sh("ip link del wire");
+  EXPECT_THAT(Refused({"--network", "lan"}).err, HasSubstr("network device wire"));
+  EXPECT_EQ(bed_->CtlOut({"ps", "-aq"}), "");
+  bed_->CtlOut({"create", "--name", "later", "--network", "lan", kImage, "sleep", "1000"});
+  EXPECT_NE(bed_->Ctl({"start", "later"}).code, 0);
+  EXPECT_THAT(bed_->Inspect("later", "{{.State.Status}} {{.State.Error}}"),
+              HasSubstr("network device wire"));
+  Sh(make);
+  bed_->CtlOut({"start", "later"});
+  EXPECT_THAT(Ip("later", "-4 -o addr show eth0"), HasSubstr("inet 10.1.0.1/24"));
+  bed_->CtlOut({"rm", "-f", "later"});
+}
+
 TEST_F(NetworkCasesTest, NetworkOfAStoppedContainerMayGo) {
   bed_->CtlOut({"network", "create", "web"});
   Run("server", {"--network", "web"});
@@ -508,9 +530,24 @@ TEST_F(NetworkCasesTest, DefaultRouteAndPortsGoByNameThenByPriority) {
   };
   EXPECT_THAT(Ip("container", "route show default"), HasSubstr("via 10.2.0.1"));
   EXPECT_TRUE(published_at("10.2.0.2"));
+  const UniqueFd server = inside.Listen("10.2.0.2", 80);
+  const UniqueFd client = host_->Socket(AF_INET, SOCK_STREAM);
+  sockaddr_storage to = {};
+  const socklen_t length = Fill("127.0.0.1", kPort, to);
+  (void)connect(client.get(), reinterpret_cast<sockaddr*>(&to), length);  // poll() says how it goes
+  pollfd ready = {server.get(), POLLIN, 0};
+  ASSERT_EQ(poll(&ready, 1, kComesMs), 1);
+  const UniqueFd accepted(accept4(server.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  ASSERT_TRUE(accepted.valid());
   bed_->CtlOut({"network", "connect", "aaa", "container"});
   EXPECT_THAT(Ip("container", "route show default"), HasSubstr("via 10.3.0.1"));
   EXPECT_TRUE(published_at("10.3.0.2"));
+  // What was open to the other address ends with the next that is sent.
+  EXPECT_TRUE(Eventually([&client] {
+    char byte = 'x';
+    (void)send(client.get(), &byte, 1, MSG_NOSIGNAL);
+    return recv(client.get(), &byte, 1, 0) == -1 && (errno == ECONNRESET || errno == EPIPE);
+  }));
   bed_->CtlOut({"network", "disconnect", "zeta", "container"});
   bed_->CtlOut({"network", "connect", "--gw-priority", "1", "zeta", "container"});
   EXPECT_THAT(Ip("container", "route show default"), HasSubstr("via 10.1.0.1"));
