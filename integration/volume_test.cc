@@ -24,9 +24,11 @@
 namespace gantry::integration {
 namespace {
 
+using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
+using testing::UnorderedElementsAre;
 
 constexpr char kImage[] = "busybox:test";
 constexpr char kVolumeImage[] = "with-volume:test";  // VOLUME /data, with content
@@ -186,6 +188,41 @@ TEST_F(VolumeTest, ListsAndFormatsAreDockers) {
   EXPECT_EQ(bed_->Ctl({"volume", "create", "bad/name"}).code, 1);
   EXPECT_THAT(bed_->CtlOut({"volume", "prune", "-af"}),
               HasSubstr("Deleted Volumes:\nbeta\n\nTotal reclaimed space: "));
+}
+
+TEST_F(VolumeTest, AMissingSourceOfTheHostIsMadeForTheShortFormOnly) {
+  const std::string missing = bed_->scratch() + "/missing";
+  const Outcome refused =
+      bed_->Ctl({"create", "--mount", "type=bind,src=" + missing + ",dst=/x", kImage});
+  EXPECT_NE(refused.code, 0);
+  EXPECT_THAT(refused.err, HasSubstr("bind source path does not exist: " + missing));
+  EXPECT_EQ(bed_->CtlOut({"ps", "-aq"}), "");
+  EXPECT_TRUE(absl::IsNotFound(ListDirectory(missing).status()));
+  EXPECT_EQ(Sh({"-v", missing + ":/x"}, "touch /x/file; stat -c '%u %a' /x"), "0 755");
+  EXPECT_THAT(ListDirectory(missing).value_or(std::vector<std::string>()), ElementsAre("file"));
+}
+
+TEST_F(VolumeTest, ASecondCreateChangesNothingAndPruneLeavesVolumesWithOptions) {
+  const std::vector<std::string> options = {"-o", "type=tmpfs", "-o", "device=tmpfs"};
+  const auto create = [&](const std::string& name) {
+    std::vector<std::string> words = {"volume", "create"};
+    words.insert(words.end(), options.begin(), options.end());
+    words.push_back(name);
+    return bed_->CtlOut(words);
+  };
+  bed_->CtlOut({"volume", "create", "plain"});
+  EXPECT_EQ(create("plain"), "plain");
+  EXPECT_EQ(bed_->CtlOut({"volume", "inspect", "-f", "{{json .Options}}", "plain"}), "null");
+  EXPECT_EQ(create("with-options"), "with-options");
+  const std::string loose = bed_->CtlOut({"volume", "create"});
+  bed_->CtlOut({"create", "--name", "stopped", "-v", "/x", kImage});
+  const std::string used = bed_->Inspect("stopped", "{{range .Mounts}}{{.Name}}{{end}}");
+  EXPECT_THAT(bed_->CtlOut({"volume", "prune", "-f"}),
+              HasSubstr("Deleted Volumes:\n" + loose + "\n\n"));
+  EXPECT_THAT(bed_->CtlOut({"volume", "prune", "-af"}), HasSubstr("Deleted Volumes:\nplain\n\n"));
+  const std::vector<std::string> left = absl::StrSplit(Volumes(), '\n');
+  EXPECT_THAT(left, UnorderedElementsAre("with-options", used));
+  bed_->CtlOut({"rm", "-v", "stopped"});
 }
 
 TEST_F(VolumeTest, HostileNamesReachNothing) {
