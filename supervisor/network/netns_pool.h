@@ -41,9 +41,9 @@ class NetnsPool {
  public:
   struct Limits {
     size_t most = 8;
-    // Since the last Take() before more are made; while one follows the other, five times as long
-    // since the first of them.
-    absl::Duration quiet = absl::Milliseconds(10);
+    // Since the last Take() before more are made, longer than the start that it is for; while one
+    // follows the other, five times as long since the first of them.
+    absl::Duration quiet = absl::Milliseconds(30);
     absl::Duration idle = absl::Minutes(2);  // since the last Take() before all go
   };
   using Make = std::function<absl::StatusOr<OpenNetns>()>;
