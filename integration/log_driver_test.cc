@@ -1,6 +1,8 @@
 // Log drivers that send a container's output to a collector, with real containers: what arrives,
 // what `logs` still reads, and that a collector that is slow or gone holds nothing up.
 #include <fcntl.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -13,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 
+#include "base/file.h"
 #include "base/unique_fd.h"
 #include "integration/testbed.h"
 
@@ -98,6 +101,42 @@ TEST_F(LogDriverTest, FluentdGetsRecordsOfTheContainer) {
   EXPECT_TRUE(fluentd.Gets("hello"));
   for (const char* part : {"container_name", "/cf", "tier", "front", "source", "stdout"})
     EXPECT_TRUE(absl::StrContains(fluentd.Received(), part)) << part;
+}
+
+// In mounts of the test's own, where journald's socket is the test's.
+class JournaldTest : public LogDriverTest {
+ protected:
+  void SetUp() override {
+    if (geteuid() != 0) GTEST_SKIP() << "containers need root";
+    ASSERT_EQ(unshare(CLONE_NEWNS), 0);
+    ASSERT_EQ(mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr), 0);
+    ASSERT_EQ(mount("tmpfs", "/run", "tmpfs", 0, "mode=755"), 0);
+    ASSERT_TRUE(MakeDirectories("/run/systemd/journal", 0755).ok());
+    LogDriverTest::SetUp();
+  }
+};
+
+TEST_F(JournaldTest, MessagesHaveTheFieldsOfTheContainer) {
+  Collector journal("/run/systemd/journal/socket", SOCK_DGRAM);
+  // A line of more than 16 KiB comes in pieces.
+  const std::string script =
+      "echo hello; echo oops >&2; head -c 20000 /dev/zero | tr '\\0' x; echo; echo last";
+  ASSERT_TRUE(Ok(bed_->Ctl({"run", "-d", "--name", "cj", "--label", "tier=front", "--log-driver",
+                            "journald", "--log-opt", "tag={{.Name}}", "--log-opt", "labels=tier",
+                            kImage, "sh", "-c", script})));
+  const std::string id = bed_->Inspect("cj", "{{.Id}}");
+  EXPECT_TRUE(journal.Gets("MESSAGE=last\n")) << journal.Received();
+  for (const std::string& part :
+       {std::string("MESSAGE=hello\nPRIORITY=6\nSYSLOG_IDENTIFIER=cj\n"),
+        std::string("MESSAGE=oops\nPRIORITY=3\n"), absl::StrCat("CONTAINER_ID_FULL=", id, "\n"),
+        absl::StrCat("CONTAINER_ID=", id.substr(0, 12), "\n"), std::string("CONTAINER_NAME=cj\n"),
+        std::string("CONTAINER_TAG=cj\n"), std::string("IMAGE_NAME=busybox:test\n"),
+        std::string("TIER=front\n"), std::string("CONTAINER_PARTIAL_MESSAGE=true\n")}) {
+    EXPECT_TRUE(journal.Gets(part)) << part << "\nnot in:\n" << journal.Received();
+  }
+  EXPECT_TRUE(bed_->StatusBecomes("cj", "exited"));
+  EXPECT_TRUE(absl::StrContains(bed_->CtlOut({"logs", "cj"}), "last"));
+  EXPECT_TRUE(Eventually([&] { return Delivery("cj", "DroppedLines") == 0; }));
 }
 
 TEST_F(LogDriverTest, ACollectorThatIsGoneStopsNoContainerAndIsCounted) {

@@ -4,9 +4,11 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <thread>
 
 #include "absl/strings/match.h"
@@ -246,6 +248,58 @@ TEST_F(RestartTest, ShimKilledWhileTheDaemonIsAwayIsNoticedAtStart) {
   ASSERT_TRUE(bed_->StartDaemon());
   EXPECT_EQ(bed_->Inspect("web", "{{.State.Status}} {{.State.ExitCode}}"), "exited 137");
   EXPECT_TRUE(Eventually([&] { return !Alive(init); }));
+}
+
+// After a reboot nothing runs and the state directory is empty: what is to run by its restart
+// policy runs, the rest has ended.
+TEST_F(RestartTest, ARebootStartsWhatIsToRun) {
+  const auto run = [&](const std::string& name, std::vector<std::string> flags) {
+    flags.insert(flags.begin(), {"run", "-d", "--name", name});
+    flags.insert(flags.end(), {kImage, "sh", "-c", "echo up >> /kept; sleep 1000"});
+    ASSERT_TRUE(Ok(bed_->Ctl(std::move(flags))));
+  };
+  run("never", {});
+  run("always", {"--restart", "always"});
+  run("unless-stopped", {"--restart", "unless-stopped"});
+  run("was-stopped", {"--restart", "unless-stopped", "--stop-timeout", "0"});
+  ASSERT_TRUE(Ok(bed_->Ctl({"stop", "was-stopped"})));
+
+  std::vector<pid_t> ends;
+  for (const std::string& name : Listed()) {
+    int pid = 0;
+    ASSERT_TRUE(absl::SimpleAtoi(bed_->Inspect(name, "{{.State.Pid}}"), &pid));
+    ends.push_back(pid);
+    ends.push_back(bed_->ShimPid(bed_->Inspect(name, "{{.Id}}")));
+  }
+  if (const pid_t zygote = bed_->ZygotePid(); zygote > 0) ends.push_back(zygote);
+  bed_->KillDaemon();
+  for (const pid_t pid : ends) {
+    ASSERT_GT(pid, 1);
+    kill(pid, SIGKILL);
+  }
+  ASSERT_TRUE(Eventually([&] {
+    return std::none_of(ends.begin(), ends.end(),
+                        [](pid_t pid) { return Alive(absl::StrCat(pid)); });
+  }));
+  for (const absl::string_view line :
+       absl::StrSplit(ReadFile("/proc/self/mountinfo", 4 << 20).value(), '\n')) {
+    const std::vector<std::string> words = absl::StrSplit(line, ' ');
+    if (words.size() > 4 && absl::StartsWith(words[4], bed_->state() + "/"))
+      EXPECT_EQ(umount2(words[4].c_str(), MNT_DETACH), 0) << words[4];
+  }
+  const absl::Status removed = RemoveTree(bed_->state());
+  ASSERT_TRUE(removed.ok()) << removed;
+  ASSERT_TRUE(bed_->StartDaemon());
+
+  EXPECT_TRUE(bed_->StatusBecomes("always", "running"));
+  EXPECT_TRUE(bed_->StatusBecomes("unless-stopped", "running"));
+  EXPECT_TRUE(bed_->StatusBecomes("never", "exited"));
+  EXPECT_EQ(bed_->Inspect("was-stopped", "{{.State.Status}}"), "exited");
+  // Their files are as they were.
+  EXPECT_TRUE(Eventually([&] {
+    return bed_->Ctl({"exec", "always", "cat", "/kept"}).out == "up\nup\n";
+  }));
+  EXPECT_TRUE(Ok(bed_->Ctl({"start", "never"})));
 }
 
 // A shim without a state record is asked and listened to before the doors open. The exit may arrive
