@@ -348,6 +348,31 @@ stops_with_the_service() {
   systemctl stop gantry && equal "$(systemctl show -P Result gantry)" success && ! ctl version
 }
 
+# Sizes of volumes and of a container's layer, by a daemon of its own on a file system with project quotas.
+sized() { ctl --address /run/gantry-sized/gantry.sock "$@"; }
+sized_daemon_runs() {
+  truncate -s 400M /var/sized.img && mkfs.ext4 -q -O project,quota -E quotatype=prjquota /var/sized.img && mkdir -p /mnt/sized &&
+    mount -o loop,prjquota /var/sized.img /mnt/sized &&
+    systemd-run -q --unit gantry-sized gantryd --root /mnt/sized/root --state /run/gantry-sized \
+      --address /run/gantry-sized/gantry.sock --default-network none &&
+    eventually 60 sized version && sized load -q -i /run/saved.tar
+}
+# Writes more than there is room for.
+overfill() { sized run --rm "${@:2}" "$image" sh -c "dd if=/dev/zero of=$1 bs=1M count=64 2>&1; true"; }
+volume_is_held_to_its_size() {
+  sized volume create -o size=8m small && shows 'No space left' overfill /data/x -v small:/data &&
+    shows ' 8192 ' sized run --rm -v small:/data "$image" df -k /data &&
+    [ "$(stat -c %s /mnt/sized/root/volumes/small/_data/x)" -le 8388608 ] && sized run --rm -v small:/data "$image" rm /data/x &&
+    sized volume rm small
+}
+layer_is_held_to_its_size() {
+  shows 'No space left' overfill /x --storage-opt size=16m && shows '67108864' sized run --rm "$image" sh -c \
+    'dd if=/dev/zero of=/x bs=1M count=64 2> /dev/null; stat -c %s /x'
+}
+sized_daemon_is_gone() {
+  systemctl stop gantry-sized && eventually 30 umount /mnt/sized && rm /var/sized.img
+}
+
 install_gantry
 echo "systemd $(systemctl --version | awk 'NR == 1 { print $2 }'), kernel $(uname -r), $(crun --version | head -1), $(runc --version | head -1)"
 check "starts as a service of systemd" start_gantry
@@ -402,5 +427,9 @@ check "the default network is a bridge" default_network_is_a_bridge
 check "networks leave nothing" networks_are_gone
 check "nothing is left behind" nothing_is_left
 check "stops with its service" stops_with_the_service
+check "a daemon on a file system with project quotas" sized_daemon_runs
+check "a volume is held to its size" volume_is_held_to_its_size
+check "a container's layer is held to its size" layer_is_held_to_its_size
+check "it leaves its file system free" sized_daemon_is_gone
 
 verdict

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# ./dev vm powercut: the power goes while images are taken in. After each boot every listed image must verify and run, what was
-# reported loaded must be there, what was reported removed must not, and what was interrupted must go on.
+# ./dev vm powercut: the power goes while images are taken in and volumes are made, filled and removed. After each boot every listed image
+# must verify and run, a volume must have all of its content or none, what was reported loaded must be there, what was reported removed
+# must not, and what was interrupted must go on.
 #
 #   powercut.sh [--cuts N] [--seed N]
 #
-# 20 cuts unless told otherwise, at random moments of `ctl pull` (from a registry in the guest), `ctl load`, `ctl rmi`, `ctl gc` and of
-# what follows them. The disk is kept from boot to boot. A line per cut says what was found after it and what went on when the power
-# went the next time; the last line is "N passed, N failed". The environment is in common.sh.
+# 20 cuts unless told otherwise, at random moments of `ctl pull` (from a registry in the guest), `ctl load`, `ctl rmi`, `ctl gc`,
+# `ctl volume create`, `ctl run -v`, `ctl volume rm` and of what follows them. The disk is kept from boot to boot. A line per cut says
+# what was found after it and what went on when the power went the next time; the last line is "N passed, N failed". The environment is
+# in common.sh.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 . "$here/record.sh"
@@ -64,9 +66,9 @@ make_payload "$payload"
 cp "$here/guest-powercut.sh" "$payload/"
 mkdir -p "$work/shared"/{bin,etc,tmp,proc,sys,dev}
 cp "$(command -v busybox)" "$work/shared/bin/busybox"
-for applet in sh sha256sum grep cat ls; do ln -s busybox "$work/shared/bin/$applet"; done
+for applet in sh sha256sum grep cat ls true; do ln -s busybox "$work/shared/bin/$applet"; done
 echo 'root:x:0:0:root:/:/bin/sh' > "$work/shared/etc/passwd"
-for name in one two three; do
+for name in one two three filler; do
   make_files "$work/$name-a" a
   make_files "$work/$name-b" b
   (cd "$work/$name-a/data" && find a -type f -exec sha256sum {} +) > "$work/sums"
@@ -124,7 +126,7 @@ state_arguments() { arguments=("$(those taken)" "$(those removed)" "$(those taki
 moment() {
   local word name kind=pull
   read -r word name _ < <(grep -E '^(taking|taken|removing|removed|checked) ' "$1" | tail -1)
-  case $name in */*) ;; *) kind=load ;; esac
+  case $name in */*) ;; volume:*) kind="volume's making" ;; *) kind=load ;; esac
   case $word in
     taking) echo "in a $kind" ;;
     taken) echo "after a $kind" ;;
