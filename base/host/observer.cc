@@ -271,6 +271,30 @@ std::optional<Space> LookAtSpace(const Tree& tree, std::string path) {
   return space;
 }
 
+// Whether this process has the socket that is bound to `path`: Gantry's own door is at docker's
+// place where its package, or the configuration, puts it there.
+bool IsOwnSocket(const Tree& tree, absl::string_view path) {
+  constexpr size_t kMostBytes = 64 << 20;  // a line for each socket of the host
+  const absl::StatusOr<std::string> table = ReadFile(tree.At("/proc/net/unix"), kMostBytes);
+  if (!table.ok()) return false;
+  std::set<std::string> own;
+  for (const std::string& fd :
+       ListDirectory("/proc/self/fd").value_or(std::vector<std::string>())) {
+    char target[64];
+    const ssize_t size =
+        readlink(absl::StrCat("/proc/self/fd/", fd).c_str(), target, sizeof target);
+    if (size > 0) own.emplace(target, static_cast<size_t>(size));
+  }
+  for (const absl::string_view line : absl::StrSplit(*table, '\n')) {
+    // "0000000000000000: 00000002 00000000 00010000 0001 01 12345 /run/docker.sock"
+    const std::vector<absl::string_view> words = absl::StrSplit(line, ' ', absl::SkipEmpty());
+    if (words.size() == 8 && (words[7] == path || words[7] == absl::StrCat("/var", path)) &&
+        own.contains(absl::StrCat("socket:[", words[6], "]")))
+      return true;
+  }
+  return false;
+}
+
 void LookAtEngines(const Tree& tree, const Places& places, Observation& seen) {
   static constexpr std::pair<const char*, const char*> kSockets[] = {
       {"docker", "/run/docker.sock"},
@@ -278,8 +302,8 @@ void LookAtEngines(const Tree& tree, const Places& places, Observation& seen) {
       {"podman", "/run/podman/podman.sock"},
       {"CRI-O", "/run/crio/crio.sock"}};
   for (const auto& [name, socket] : kSockets) {
-    // Gantry's own door may be at docker's place.
-    if (tree.Has(socket) && !absl::StartsWith(socket, places.state_directory + "/"))
+    if (tree.Has(socket) && !absl::StartsWith(socket, places.state_directory + "/") &&
+        !IsOwnSocket(tree, socket))
       seen.other_engines.push_back(absl::StrCat(name, " (", socket, ")"));
   }
 }

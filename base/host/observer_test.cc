@@ -2,7 +2,10 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+
+#include <cstdint>
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
@@ -72,6 +75,27 @@ TEST_F(ObserverTest, ReadsWhatTheHostIsConfiguredFor) {
   EXPECT_TRUE(seen.firewalld);
   EXPECT_EQ(seen.other_engines, (std::vector<std::string>{"docker (/run/docker.sock)"}));
   EXPECT_EQ(seen.spaces.size(), 2u);
+}
+
+TEST_F(ObserverTest, ADoorOfOursAtDockersPlaceIsNoOtherEngine) {
+  Put("/run/docker.sock", "");
+  const UniqueFd ours(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  struct stat info = {};
+  ASSERT_EQ(fstat(ours.get(), &info), 0);
+  const auto table = [](uint64_t inode, const char* path) {
+    return absl::StrCat("Num       RefCount Protocol Flags    Type St Inode Path\n",
+                        "0000000000000000: 00000002 00000000 00010000 0001 01 ", inode, " ", path,
+                        "\n");
+  };
+  Put("/proc/net/unix", table(info.st_ino, "/run/docker.sock"));
+  EXPECT_TRUE(Look().other_engines.empty());
+  Put("/proc/net/unix", table(info.st_ino, "/var/run/docker.sock"));
+  EXPECT_TRUE(Look().other_engines.empty());
+  // Another process's, and another socket of ours.
+  Put("/proc/net/unix", table(0, "/run/docker.sock"));
+  EXPECT_EQ(Look().other_engines.size(), 1u);
+  Put("/proc/net/unix", table(info.st_ino, "/run/other.sock"));
+  EXPECT_EQ(Look().other_engines.size(), 1u);
 }
 
 TEST_F(ObserverTest, ALockThatIsHeldSaysThatTheDaemonRuns) {
