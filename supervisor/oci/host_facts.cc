@@ -109,6 +109,7 @@ HostFacts HostFacts::Probe() {
 
   struct statfs fs {};
   facts.cgroup_v2 = statfs("/sys/fs/cgroup", &fs) == 0 && fs.f_type == kCgroup2Magic;
+  facts.no_apparmor = !absl::StartsWith(ReadSmall("/sys/module/apparmor/parameters/enabled"), "Y");
   // Naming a profile that is not loaded makes the runtime fail, so the switch alone is not enough.
   facts.apparmor =
       absl::StartsWith(ReadSmall("/sys/module/apparmor/parameters/enabled"), "Y") &&

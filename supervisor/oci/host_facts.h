@@ -19,7 +19,8 @@ struct HostFacts {
   int last_capability = 40;
   uint64_t bounding_capabilities = ~uint64_t{0};  // of this process: more cannot be given away
   bool cgroup_v2 = false;
-  bool apparmor = false;
+  bool apparmor = false;          // and docker-default is loaded
+  bool no_apparmor = false;       // the kernel has none: a profile that is named has no effect
   bool selinux = false;           // labels mean nothing without, and runtimes refuse them
   bool may_raise_rlimits = true;  // CAP_SYS_RESOURCE in the first user namespace, tried
   bool may_lower_oom_score = true;

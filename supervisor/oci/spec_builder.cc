@@ -570,7 +570,7 @@ absl::StatusOr<ProcessSpec> BuildProcess(const ContainerConfig& config, const Us
   process.no_new_privileges = config.no_new_privileges;
   if (config.apparmor_profile.empty()) {
     if (host.apparmor && !config.privileged) process.apparmor_profile = "docker-default";
-  } else if (config.apparmor_profile != "unconfined") {
+  } else if (config.apparmor_profile != "unconfined" && !host.no_apparmor) {
     process.apparmor_profile = config.apparmor_profile;
   }
   if (host.selinux) process.selinux_label = config.selinux_label;

@@ -320,6 +320,16 @@ TEST(SpecBuilderTest, SecurityOptions) {
   }
 }
 
+// As with docker: files that name a profile are for every host.
+TEST(SpecBuilderTest, AProfileOfAppArmorIsLeftOutWhereTheKernelHasNone) {
+  ContainerConfig config = Config();
+  ASSERT_TRUE(ApplySecurityOption("apparmor=mine", config).ok());
+  HostFacts host = Host();
+  EXPECT_EQ(Build(config, Root(), host)["process"]["apparmorProfile"], "mine");
+  host.no_apparmor = true;
+  EXPECT_FALSE(Build(config, Root(), host)["process"].contains("apparmorProfile"));
+}
+
 TEST(SpecBuilderTest, PathsAreMaskedAndUnmasked) {
   ContainerConfig config = Config();
   EXPECT_TRUE(ApplySecurityOption("unmask=/proc/kcore:/proc/b*", config).ok());
