@@ -52,7 +52,7 @@ Value Plugins(const v1::InfoResponse& info) {
   Value volumes = Value::EmptyList();
   for (const std::string& driver : info.volume_drivers()) volumes.Append(driver);
   out.Set("Volume", std::move(volumes));
-  out.Set("Network", Words({"bridge", "host", "null"}));
+  out.Set("Network", Words({"bridge", "host", "ipvlan", "macvlan", "null"}));
   out.Set("Authorization", Value());
   out.Set("Log", Words({"fluentd", "journald", "json-file", "local", "none", "syslog"}));
   return out;

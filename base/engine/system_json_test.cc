@@ -31,6 +31,8 @@ TEST(SystemJsonTest, InfoSaysWhatTheHostCan) {
   EXPECT_EQ(Text(document, "MemoryLimit"), "true");
   EXPECT_EQ(Text(document, "SwapLimit"), "false");
   EXPECT_EQ(Text(document, "IPv4Forwarding"), "true");
+  EXPECT_EQ(Text(*document.Find("Plugins"), "Network"),
+            R"(["bridge","host","ipvlan","macvlan","null"])");
   EXPECT_EQ(Text(document, "BridgeNfIptables"), "false");
   EXPECT_EQ(Text(document, "BridgeNfIp6tables"), "true");
 }
