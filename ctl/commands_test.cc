@@ -226,6 +226,22 @@ TEST_F(CommandsTest, NamespaceTravelsWithEveryCall) {
   EXPECT_EQ(daemon_.last_namespace(), "k8s.io");
 }
 
+TEST_F(CommandsTest, ListsOfAllNamespacesSayWhichOne) {
+  daemon_.namespaces = {"k8s.io", "default"};
+  v1::ContainerSummary* container = daemon_.containers.add_containers();
+  container->set_id("0123456789abcdef0123");
+  container->set_name("web");
+  EXPECT_EQ(Ctl({"ps", "-a", "--all-namespaces", "--format", "{{.Namespace}} {{.Names}}"}).out,
+            "default web\nk8s.io web\n");
+  EXPECT_EQ(Ctl({"ps", "--all-namespaces"}).out.substr(0, 12), "NAMESPACE   ");
+  EXPECT_EQ(Ctl({"ps", "-q", "--all-namespaces"}).out, "0123456789ab\n0123456789ab\n");
+  daemon_.images.add_images()->set_id("sha256:0123456789abcdef");
+  EXPECT_EQ(Ctl({"images", "--all-namespaces", "--format", "{{.Namespace}} {{.ID}}"}).out,
+            "default 0123456789ab\nk8s.io 0123456789ab\n");
+  EXPECT_EQ(Ctl({"images", "--all-namespaces"}).out.substr(0, 12), "NAMESPACE   ");
+  EXPECT_NE(Ctl({"images", "--all-namespaces", "--tree"}).status, 0);
+}
+
 TEST_F(CommandsTest, NoArgumentsAtAllShowTheHelp) {
   const Result result = Ctl({});
   EXPECT_EQ(result.status, 0);

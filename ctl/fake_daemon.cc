@@ -10,6 +10,7 @@
 #include "proto/gantry/v1/containers.grpc.pb.h"
 #include "proto/gantry/v1/images.grpc.pb.h"
 #include "proto/gantry/v1/networks.grpc.pb.h"
+#include "proto/gantry/v1/system.grpc.pb.h"
 #include "proto/gantry/v1/volumes.grpc.pb.h"
 
 namespace gantry::ctl {
@@ -270,10 +271,25 @@ struct FakeDaemon::Server {
     Server& server_;
   };
 
+  class System final : public v1::System::Service {
+   public:
+    explicit System(FakeDaemon& daemon) : daemon_(daemon) {}
+
+    grpc::Status Info(grpc::ServerContext*, const v1::InfoRequest*,
+                      v1::InfoResponse* response) override {
+      for (const std::string& name : daemon_.namespaces) response->add_namespaces(name);
+      return grpc::Status::OK;
+    }
+
+   private:
+    FakeDaemon& daemon_;
+  };
+
   Server(FakeDaemon& daemon, const std::string& path)
       : containers(daemon, *this),
         images(daemon, *this),
         networks(daemon, *this),
+        system(daemon),
         volumes(daemon, *this) {
     // Never destroyed: shutting gRPC down with its last user may wait ten seconds for one of its
     // pollers.
@@ -283,6 +299,7 @@ struct FakeDaemon::Server {
     builder.RegisterService(&containers);
     builder.RegisterService(&images);
     builder.RegisterService(&networks);
+    builder.RegisterService(&system);
     builder.RegisterService(&volumes);
     server = builder.BuildAndStart();
   }
@@ -307,6 +324,7 @@ struct FakeDaemon::Server {
   Containers containers;
   Images images;
   Networks networks;
+  System system;
   Volumes volumes;
   std::unique_ptr<grpc::Server> server;
 };

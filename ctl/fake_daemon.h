@@ -39,6 +39,7 @@ class FakeDaemon {
   v1::ListImagesResponse images;
   v1::ListNetworksResponse networks;
   v1::ListVolumesResponse volumes;
+  std::vector<std::string> namespaces = {"default"};
   // By name; what is not here is kNotFound.
   std::map<std::string, v1::ContainerDetails> details;
 

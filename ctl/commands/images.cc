@@ -1,5 +1,5 @@
-#include <algorithm>
-#include <iterator>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -9,6 +9,7 @@
 #include "base/engine/units.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
+#include "ctl/commands/each_namespace.h"
 #include "ctl/filters.h"
 #include "ctl/listing.h"
 #include "ctl/table.h"
@@ -25,6 +26,7 @@ class ImagesAction final : public Action {
     flags.Bool(&no_trunc_, "no-trunc", 0, "Do not shorten");
     flags.Bool(&digests_, "digests", 0, "With their digests");
     flags.Bool(&tree_, "tree", 0, "With the platforms of each image");
+    flags.Bool(&everywhere_, kAllNamespaces, 0, kAllNamespacesHelp);
     flags.String(&format_, "format", 0, "template", "table, json, or a Go template");
     filters_.AddFlags(flags);
   }
@@ -43,9 +45,11 @@ class ImagesAction final : public Action {
       filter->set_value(args[0]);
     }
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
-    v1::ListImagesResponse response;
-    GANTRY_RETURN_IF_ERROR(client->Call(request, &response));
+    if (tree_ && everywhere_)
+      return absl::InvalidArgumentError("--tree cannot be combined with --all-namespaces");
     if (tree_) {
+      v1::ListImagesResponse response;
+      GANTRY_RETURN_IF_ERROR(client->Call(request, &response));
       context.Out(Tree(response));
       return 0;
     }
@@ -53,12 +57,20 @@ class ImagesAction final : public Action {
     const bool with_digests = digests_ || absl::StrContains(format_, ".Digest");
     const absl::Time now = absl::Now();
     std::vector<Value> rows;
-    for (const v1::ImageSummary& image : response.images()) {
-      if (quiet_ && !rows.empty() && rows.back().Find("FullID")->string() == image.id()) continue;
-      std::vector<Value> names = engine::ImageRows(image, with_digests, !no_trunc_, now);
-      if (quiet_) names.resize(1);
-      std::move(names.begin(), names.end(), std::back_inserter(rows));
-    }
+    GANTRY_RETURN_IF_ERROR(EachNamespace(*client, everywhere_, [&](Client& one) -> absl::Status {
+      v1::ListImagesResponse response;
+      GANTRY_RETURN_IF_ERROR(one.Call(request, &response));
+      for (const v1::ImageSummary& image : response.images()) {
+        if (quiet_ && !rows.empty() && rows.back().Find("FullID")->string() == image.id()) continue;
+        std::vector<Value> names = engine::ImageRows(image, with_digests, !no_trunc_, now);
+        if (quiet_) names.resize(1);
+        for (Value& row : names) {
+          if (everywhere_) row.Set("Namespace", one.name_space());
+          rows.push_back(std::move(row));
+        }
+      }
+      return absl::OkStatus();
+    }));
     Listing listing;
     listing.headings = {{"Repository", "REPOSITORY"},
                         {"Tag", "TAG"},
@@ -76,6 +88,10 @@ class ImagesAction final : public Action {
     listing.default_table =
         digests_ ? "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
                  : "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
+    if (everywhere_) {
+      listing.headings.emplace_back("Namespace", "NAMESPACE");
+      listing.default_table = absl::StrCat("{{.Namespace}}\t", listing.default_table);
+    }
     listing.quiet_field = "ID";
     listing.raw = absl::StrCat(
         "repository: {{.Repository}}\n", "tag: {{.Tag}}\n", digests_ ? "digest: {{.Digest}}\n" : "",
@@ -122,6 +138,7 @@ class ImagesAction final : public Action {
   }
 
   bool all_ = false, quiet_ = false, no_trunc_ = false, digests_ = false, tree_ = false;
+  bool everywhere_ = false;
   std::string format_;
   FilterFlags filters_;
 };

@@ -9,6 +9,7 @@
 #include "base/engine/units.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
+#include "ctl/commands/each_namespace.h"
 #include "ctl/filters.h"
 #include "ctl/listing.h"
 #include "proto/gantry/v1/container_views.pb.h"
@@ -25,6 +26,7 @@ class PsAction final : public Action {
     flags.Int(&last_, "last", 'n', "Show the N newest containers");
     flags.Bool(&no_trunc_, "no-trunc", 0, "Do not shorten");
     flags.Bool(&size_, "size", 's', "Sizes of their file systems");
+    flags.Bool(&everywhere_, kAllNamespaces, 0, kAllNamespacesHelp);
     flags.String(&format_, "format", 0, "template", "table, json, or a Go template");
     filters_.AddFlags(flags);
   }
@@ -35,13 +37,13 @@ class PsAction final : public Action {
     request.set_limit(latest_ ? 1 : static_cast<int32_t>(last_));
     request.set_size(size_ || absl::StrContains(format_, ".Size") ||
                      absl::StrContains(format_, "json"));
-    const bool ids_only = quiet_ && format_.empty();
+    const bool ids_only = quiet_ && format_.empty() && !everywhere_;
     request.set_ids_only(ids_only);
     GANTRY_RETURN_IF_ERROR(filters_.Fill(request.mutable_filters()));
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
-    v1::ListContainersResponse response;
-    GANTRY_RETURN_IF_ERROR(client->Call(request, &response));
     if (ids_only) {
+      v1::ListContainersResponse response;
+      GANTRY_RETURN_IF_ERROR(client->Call(request, &response));
       std::string ids;
       for (const v1::ContainerSummary& container : response.containers())
         absl::StrAppend(&ids, no_trunc_ ? container.id() : engine::ShortId(container.id()), "\n");
@@ -50,9 +52,15 @@ class PsAction final : public Action {
     }
     const absl::Time now = absl::Now();
     std::vector<Value> rows;
-    for (const v1::ContainerSummary& container : response.containers()) {
-      rows.push_back(engine::ContainerRow(container, !no_trunc_, now));
-    }
+    GANTRY_RETURN_IF_ERROR(EachNamespace(*client, everywhere_, [&](Client& one) -> absl::Status {
+      v1::ListContainersResponse response;
+      GANTRY_RETURN_IF_ERROR(one.Call(request, &response));
+      for (const v1::ContainerSummary& container : response.containers()) {
+        rows.push_back(engine::ContainerRow(container, !no_trunc_, now));
+        if (everywhere_) rows.back().Set("Namespace", one.name_space());
+      }
+      return absl::OkStatus();
+    }));
     Listing listing;
     listing.headings = {
         {"ID", "CONTAINER ID"},      {"Image", "IMAGE"},        {"Command", "COMMAND"},
@@ -63,6 +71,10 @@ class PsAction final : public Action {
     listing.default_table =
         "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
     if (size_) listing.default_table += "\t{{.Size}}";
+    if (everywhere_) {
+      listing.headings.emplace_back("Namespace", "NAMESPACE");
+      listing.default_table = absl::StrCat("{{.Namespace}}\t", listing.default_table);
+    }
     listing.quiet_field = "ID";
     listing.raw =
         "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\n"
@@ -76,6 +88,7 @@ class PsAction final : public Action {
 
  private:
   bool all_ = false, quiet_ = false, latest_ = false, no_trunc_ = false, size_ = false;
+  bool everywhere_ = false;
   int64_t last_ = 0;
   std::string format_;
   FilterFlags filters_;
