@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 
 namespace gantry {
@@ -92,7 +93,11 @@ absl::Status ErrnoToStatus(int err, absl::string_view what) {
 
 absl::Status WithContext(const absl::Status& status, absl::string_view what) {
   if (status.ok()) return status;
-  return absl::Status(status.code(), absl::StrCat(what, ": ", status.message()));
+  absl::Status out(status.code(), absl::StrCat(what, ": ", status.message()));
+  // Such as the field of a request that it is about.
+  status.ForEachPayload(
+      [&out](absl::string_view url, const absl::Cord& payload) { out.SetPayload(url, payload); });
+  return out;
 }
 
 }  // namespace gantry

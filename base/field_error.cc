@@ -74,9 +74,12 @@ std::string FieldOf(const absl::Status& status) {
 std::string FieldReason(const absl::Status& status) {
   const std::string prefix = absl::StrCat(FieldOf(status), ": ");
   const absl::string_view message = status.message();
-  return std::string(prefix.size() > 2 && message.substr(0, prefix.size()) == prefix
-                         ? message.substr(prefix.size())
-                         : message);
+  if (prefix.size() <= 2) return std::string(message);
+  if (message.substr(0, prefix.size()) == prefix) return std::string(message.substr(prefix.size()));
+  // "container web: FIELD: REASON": what it was found out at stays.
+  const size_t colon = message.find(absl::StrCat(": ", prefix));
+  if (colon == message.npos) return std::string(message);
+  return absl::StrCat(message.substr(0, colon + 2), message.substr(colon + 2 + prefix.size()));
 }
 
 std::string EncodeFieldError(const absl::Status& status) {

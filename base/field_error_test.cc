@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "base/errno_status.h"
+
 namespace gantry {
 namespace {
 
@@ -11,6 +13,14 @@ TEST(FieldErrorTest, NamesTheFieldAndSaysWhatIsWrong) {
   EXPECT_EQ(status.message(), "resources.memory: at least 6 MiB");
   EXPECT_EQ(FieldOf(status), "resources.memory");
   EXPECT_EQ(FieldReason(status), "at least 6 MiB");
+}
+
+TEST(FieldErrorTest, IsStillAboutTheFieldWithAContextInFront) {
+  const absl::Status status =
+      WithContext(FieldError("port_bindings", "\"x\" is not an IP address"), "container web");
+  EXPECT_EQ(status.message(), "container web: port_bindings: \"x\" is not an IP address");
+  EXPECT_EQ(FieldOf(status), "port_bindings");
+  EXPECT_EQ(FieldReason(status), "container web: \"x\" is not an IP address");
 }
 
 TEST(FieldErrorTest, OtherErrorsNameNone) {

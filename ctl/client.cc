@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <grpcpp/create_channel_posix.h>
 #include <limits.h>
+#include <sys/socket.h>
+#include <sys/time.h>
 
 #include <utility>
 
@@ -37,6 +39,7 @@ std::string FlagOfField(absl::string_view field) {
       {"blkio_weight_device", "--blkio-weight-device"},
       {"cgroup_parent", "--cgroup-parent"},
       {"cgroupns_mode", "--cgroupns"},
+      {"device_requests", "--gpus"},
       {"dns", "--dns"},
       {"dns_options", "--dns-option"},
       {"dns_search", "--dns-search"},
@@ -71,10 +74,13 @@ std::string FlagOfField(absl::string_view field) {
       {"ip_range", "--ip-range"},
       {"options", "--opt"},
       {"subnet", "--subnet"},
+      {"mounts", "--mount"},
       {"network_mode", "--network"},
       {"pid_mode", "--pid"},
       {"port_bindings", "--publish"},
+      {"privileged", "--privileged"},
       {"restart_policy", "--restart"},
+      {"signal", "--signal"},
       {"storage_options", "--storage-opt"},
       {"ulimits", "--ulimit"},
       {"userns_mode", "--userns"},
@@ -91,6 +97,24 @@ std::string FlagOfField(absl::string_view field) {
 }
 
 constexpr absl::string_view kDaemonErrorUrl = "gantry.v1/daemon-error";
+
+// Whether another kind of server is at a socket, such as docker's: it answers a request of HTTP/1,
+// which ours drops.
+bool AnswersHttp1(const std::string& address) {
+  constexpr absl::string_view kRequest = "GET /_ping HTTP/1.0\r\n\r\n";
+  constexpr absl::string_view kAnswer = "HTTP/1.";
+  const auto fd = Dial(address);
+  if (!fd.ok()) return false;
+  const timeval patience = {1, 0};
+  ::setsockopt(fd->get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+  if (::send(fd->get(), kRequest.data(), kRequest.size(), MSG_NOSIGNAL) !=
+      static_cast<ssize_t>(kRequest.size()))
+    return false;
+  char answer[kAnswer.size()];
+  const ssize_t n = ::recv(fd->get(), answer, sizeof(answer), MSG_WAITALL);
+  return n == static_cast<ssize_t>(kAnswer.size()) &&
+         absl::string_view(answer, kAnswer.size()) == kAnswer;
+}
 
 }  // namespace
 
@@ -144,16 +168,18 @@ absl::Status Wire::ToStatus(const Client& client, const grpc::Status& status) {
         absl::StrCat("lost the connection through ", client.address(), ": it runs `ctl system ",
                      "dial-stdio` there. Is ctl installed there, and gantryd running?"));
   }
-  // What is not HTTP/2 at all: another program's socket.
-  if (absl::EndsWith(client.address(), "docker.sock") && code == absl::StatusCode::kUnavailable) {
+  const bool lost =
+      code == absl::StatusCode::kUnavailable &&
+      (says("Socket closed") || says("Connection reset") || says("closed") || says("Broken pipe"));
+  // What is not HTTP/2 at all: another program's socket. gRPC does not always see that before the
+  // socket is closed.
+  if (says("http1.x server") || (lost && AnswersHttp1(client.address()))) {
     return absl::UnavailableError(
         absl::StrCat(client.address(),
                      " does not speak Gantry's API; is it docker's socket? --address or "
                      "GANTRY_ADDRESS names gantryd's"));
   }
-  if (code == absl::StatusCode::kUnavailable &&
-      (says("Socket closed") || says("Connection reset") || says("closed") ||
-       says("Broken pipe"))) {
+  if (lost) {
     return absl::UnavailableError(
         absl::StrCat("lost the connection to gantryd at ", client.address(),
                      ". Containers go on running; ask again once it is back"));

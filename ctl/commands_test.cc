@@ -5,12 +5,15 @@
 #include <gtest/gtest.h>
 #include <pty.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <fstream>
 #include <set>
 #include <sstream>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 
@@ -252,6 +255,38 @@ TEST_F(CommandsTest, AFilterWithoutAValueIsABadFlag) {
   const Result result = Ctl({"ps", "--filter", "bogus"});
   EXPECT_EQ(result.status, 125);
   EXPECT_TRUE(daemon_.calls().empty());
+}
+
+TEST_F(CommandsTest, AnotherProgramsSocketIsToldFromADaemonThatIsGone) {
+  const std::string path = directory_.path() + "/http";
+  const UniqueFd listening(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  ASSERT_LT(path.size(), sizeof(address.sun_path));
+  path.copy(address.sun_path, path.size());
+  ASSERT_EQ(::bind(listening.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  ASSERT_EQ(::listen(listening.get(), 1), 0);
+  std::thread http([&] {
+    while (true) {
+      const UniqueFd client(::accept(listening.get(), nullptr, nullptr));
+      if (!client.valid()) return;
+      char buffer[4096];
+      if (::read(client.get(), buffer, sizeof(buffer)) <= 0) continue;
+      constexpr absl::string_view kAnswer = "HTTP/1.1 400 Bad Request\r\n\r\n";
+      // Who asked may have left by now.
+      (void)::send(client.get(), kAnswer.data(), kAnswer.size(), MSG_NOSIGNAL);
+      // Closed with bytes that nobody has read, a socket takes its answer back.
+      const timeval patience = {30, 0};
+      ::setsockopt(client.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+      while (::read(client.get(), buffer, sizeof(buffer)) > 0) {
+      }
+    }
+  });
+  const Result result = Ctl({"-H", path, "ps"});
+  ::shutdown(listening.get(), SHUT_RDWR);  // accept() returns
+  http.join();
+  EXPECT_EQ(result.status, 1);
+  EXPECT_NE(result.err.find("does not speak Gantry's API"), std::string::npos) << result.err;
 }
 
 TEST_F(CommandsTest, AnEmptyNameIsRefusedAndNotAskedFor) {
