@@ -141,7 +141,12 @@ _ctl() {
         _files
     fi
 }
-compdef _ctl ctl
+# Loaded by compinit from fpath, this file is the function's first call; elsewhere it is sourced.
+if [ "$funcstack[1]" = "_ctl" ]; then
+    _ctl "$@"
+else
+    compdef _ctl ctl
+fi
 )sh";
 
 constexpr char kFish[] = R"sh(# ctl completion fish > ~/.config/fish/completions/ctl.fish

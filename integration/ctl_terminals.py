@@ -219,6 +219,8 @@ def complete(t, load):
 SHELLS = [
     ("bash", ["bash", "--norc", "--noprofile"], "source <(ctl completion bash)"),
     ("zsh", ["zsh", "-f"], "autoload -Uz compinit && compinit -D && source <(ctl completion zsh)"),
+    # As the package has it: a file that compinit finds.
+    ("zsh-installed", ["zsh", "-f"], "mkdir -p ~/zsh && ctl completion zsh > ~/zsh/_ctl && fpath=(~/zsh $fpath) && autoload -Uz compinit && compinit -D -u"),
     ("fish", ["fish", "--no-config"], "ctl completion fish | source"),
 ]
 
@@ -227,7 +229,7 @@ def checks(stage, only):
     """(name, what is wrong or None) of every check with `only` in its name."""
     wanted = [("terminal-" + check.__name__, SHELLS[0][1], check) for check in (session, detach, stats, progress, nobody)]
     for shell, argv, load in SHELLS:
-        if shutil.which(shell):
+        if shutil.which(argv[0]):
             wanted.append(("completion-" + shell, argv, lambda t, load=load: complete(t, load)))
         else:
             print("left out: completion of %s, which is not installed" % shell)
