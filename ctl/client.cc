@@ -6,11 +6,14 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
+#include <memory>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
 
 #include "base/field_error.h"
 #include "base/status_macros.h"
@@ -116,6 +119,34 @@ bool AnswersHttp1(const std::string& address) {
          absl::string_view(answer, kAnswer.size()) == kAnswer;
 }
 
+absl::StatusOr<std::shared_ptr<grpc::Channel>> ConnectedChannel(const std::string& address) {
+  GANTRY_ASSIGN_OR_RETURN(UniqueFd fd, Dial(address));
+  ::fcntl(fd.get(), F_SETFL, ::fcntl(fd.get(), F_GETFL) | O_NONBLOCK);
+
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(-1);
+  arguments.SetMaxSendMessageSize(-1);
+  // Loads of gigabytes go over this socket.
+  arguments.SetInt(GRPC_ARG_HTTP2_WRITE_BUFFER_SIZE, 1 << 20);
+  // Unless it is given, gRPC starts a timer for what it calls never, and so a thread
+  // (third_party/grpc_few_threads.cc). Its pings, which find the size of windows, stay on: without
+  // them what is received comes at two thirds of the speed.
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, INT_MAX);
+  return grpc::CreateCustomInsecureChannelFromFd("gantryd", fd.release(), arguments);
+}
+
+// What gRPC says of a call that ends because its server does.
+bool IsBrokenOff(const grpc::Status& status) {
+  return status.error_code() == grpc::StatusCode::CANCELLED &&
+         (status.error_message().empty() || status.error_message() == "CANCELLED");
+}
+
+// Whether a server that stops has not begun with a call. Those that it has begun with have two
+// seconds before they are broken off, so one that ended sooner was none of them.
+bool WasNotTaken(const grpc::Status& status, absl::Duration took) {
+  return IsBrokenOff(status) && took < absl::Milliseconds(1900);
+}
+
 }  // namespace
 
 bool IsDaemonError(const absl::Status& status) {
@@ -130,23 +161,34 @@ const std::string& Client::name_space() const { return state_->name_space; }
 
 absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& address,
                                                         const std::string& name_space) {
-  GANTRY_ASSIGN_OR_RETURN(UniqueFd fd, Dial(address));
-  ::fcntl(fd.get(), F_SETFL, ::fcntl(fd.get(), F_GETFL) | O_NONBLOCK);
-
-  grpc::ChannelArguments arguments;
-  arguments.SetMaxReceiveMessageSize(-1);
-  arguments.SetMaxSendMessageSize(-1);
-  // Loads of gigabytes go over this socket.
-  arguments.SetInt(GRPC_ARG_HTTP2_WRITE_BUFFER_SIZE, 1 << 20);
-  // Unless it is given, gRPC starts a timer for what it calls never, and so a thread
-  // (third_party/grpc_few_threads.cc). Its pings, which find the size of windows, stay on: without
-  // them what is received comes at two thirds of the speed.
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, INT_MAX);
   auto state = std::make_unique<State>();
   state->address = std::string(absl::StripPrefix(address, "unix://"));
   state->name_space = name_space;
-  state->channel = grpc::CreateCustomInsecureChannelFromFd("gantryd", fd.release(), arguments);
+  GANTRY_ASSIGN_OR_RETURN(auto channel, ConnectedChannel(address));
+  {
+    absl::MutexLock lock(&state->mu);
+    state->channel = std::move(channel);
+  }
   return std::unique_ptr<Client>(new Client(std::move(state)));
+}
+
+absl::Status Wire::Unary(const Client& client, absl::Duration timeout, const UnaryCall& call) {
+  constexpr int kTries = 3;
+  for (int attempt = 1;; ++attempt) {
+    const std::shared_ptr<grpc::Channel> channel = Channel(client);
+    grpc::ClientContext context;
+    Prepare(client, timeout, &context);
+    const absl::Time begun = absl::Now();
+    const grpc::Status status = call(&context, channel);
+    if (!WasNotTaken(status, absl::Now() - begun) || attempt == kTries ||
+        IsSshAddress(client.address()))
+      return ToStatus(client, status);
+    auto again = ConnectedChannel(client.address());
+    if (!again.ok()) return ToStatus(client, status);
+    absl::MutexLock lock(&client.state_->mu);
+    // Another thread may have connected already.
+    if (client.state_->channel == channel) client.state_->channel = *std::move(again);
+  }
 }
 
 void Wire::Prepare(const Client& client, absl::Duration timeout, grpc::ClientContext* context) {
@@ -183,6 +225,12 @@ absl::Status Wire::ToStatus(const Client& client, const grpc::Status& status) {
     return absl::UnavailableError(
         absl::StrCat("lost the connection to gantryd at ", client.address(),
                      ". Containers go on running; ask again once it is back"));
+  }
+  // A daemon that stops gives calls two seconds; what takes longer it breaks off.
+  if (IsBrokenOff(status)) {
+    message = absl::StrCat("gantryd at ", client.address(),
+                           " broke the call off, as it does when it stops. Containers go on "
+                           "running; ask again once it is back");
   }
   if (code == absl::StatusCode::kUnimplemented && message.empty()) {
     message = absl::StrCat("gantryd at ", client.address(), " does not know this call");

@@ -4,8 +4,12 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <functional>
 #include <memory>
 #include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 
 #include "ctl/client.h"
 
@@ -14,14 +18,22 @@ namespace gantry::ctl {
 struct Client::State {
   std::string address;
   std::string name_space;
-  std::shared_ptr<grpc::Channel> channel;
+  absl::Mutex mu;
+  std::shared_ptr<grpc::Channel> channel ABSL_GUARDED_BY(mu);
 };
 
 // Gives template definitions access to the client's state.
 struct Wire {
-  static const std::shared_ptr<grpc::Channel>& Channel(const Client& client) {
+  static std::shared_ptr<grpc::Channel> Channel(const Client& client) {
+    absl::MutexLock lock(&client.state_->mu);
     return client.state_->channel;
   }
+  // One unary call. A daemon that is about to end for another one does not take calls any more that
+  // come just then: these are made again, and wait for the next daemon at the socket that the
+  // service manager holds.
+  using UnaryCall =
+      std::function<grpc::Status(grpc::ClientContext*, const std::shared_ptr<grpc::Channel>&)>;
+  static absl::Status Unary(const Client& client, absl::Duration timeout, const UnaryCall& call);
   static void Prepare(const Client& client, absl::Duration timeout, grpc::ClientContext* context);
   static absl::Status ToStatus(const Client& client, const grpc::Status& status);
 };
@@ -124,10 +136,10 @@ class GrpcWriteStream final : public WriteStream<Request> {
 #define GANTRY_CTL_UNARY(service, method, request, response)                            \
   template <>                                                                           \
   absl::Status Client::Call(const request& in, response* out, absl::Duration timeout) { \
-    grpc::ClientContext context;                                                        \
-    Wire::Prepare(*this, timeout, &context);                                            \
-    service::Stub stub(Wire::Channel(*this));                                           \
-    return Wire::ToStatus(*this, stub.method(&context, in, out));                       \
+    return Wire::Unary(*this, timeout, [&](auto* context, const auto& channel) {        \
+      service::Stub stub(channel);                                                      \
+      return stub.method(context, in, out);                                             \
+    });                                                                                 \
   }
 #define GANTRY_CTL_READ(service, method, request, response)                                        \
   template <>                                                                                      \

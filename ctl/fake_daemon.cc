@@ -65,6 +65,10 @@ struct FakeDaemon::Server {
     grpc::Status List(grpc::ServerContext* context, const v1::ListContainersRequest* request,
                       v1::ListContainersResponse* response) override {
       server_.Note(*context, request->all() ? "list all" : "list");
+      if (daemon_.play.broken_off > 0) {
+        --daemon_.play.broken_off;
+        return grpc::Status(grpc::StatusCode::CANCELLED, "CANCELLED");
+      }
       *response = daemon_.containers;
       return grpc::Status::OK;
     }

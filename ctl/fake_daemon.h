@@ -29,6 +29,7 @@ class FakeDaemon {
     std::string err;
     bool echo = false;  // stdin comes back on stdout, until its end
     uint32_t exit_code = 0;
+    int broken_off = 0;  // so many lists of containers are answered as by a daemon that stops
   };
 
   explicit FakeDaemon(const std::string& socket_path);
