@@ -258,6 +258,14 @@ TEST_F(LimitsTest, StatsAreWhatTheFilesSay) {
   EXPECT_THAT(stats.out, HasSubstr(" / 64MiB"));
 }
 
+// The runtime has made the groups when the kernel refuses the limit.
+TEST_F(LimitsTest, ALimitThatTheKernelRefusesLeavesNoGroup) {
+  const Outcome refused =
+      bed_->Ctl({"run", "--rm", "--cpu-rt-runtime", "100", "--network", "none", kImage, "true"});
+  EXPECT_NE(refused.code, 0) << refused.out;
+  // The groups that are left are looked for at the end of every test.
+}
+
 TEST_F(LimitsTest, AnOomKillIsAnEventToo) {
   const Outcome run =
       bed_->Ctl({"run", "--name", "lo", "--network", "none", "-m", "16m", kImage, "sh", "-c",

@@ -394,6 +394,9 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
     absl::Cleanup delete_container = [&] {
       [[maybe_unused]] const absl::Status ignored =
           runtime->Delete(/*force=*/true, limit * kCleanUpShare);
+      // A runtime that fails at a limit leaves the groups that it has made by then.
+      if (!runtime->config().systemd_cgroup())
+        Cgroup::AtPath(CgroupPath()).Remove(CgroupPath()).IgnoreError();
       if (own_parents) Cgroup::RemoveParents(CgroupPath());
     };
     GANTRY_RETURN_IF_ERROR(io->AwaitClient(limit * kCleanUpShare));

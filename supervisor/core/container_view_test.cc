@@ -238,8 +238,8 @@ TEST_F(ContainerViewTest, AListShowsWhatHasChangedSinceTheLast) {
   const std::string first = Make("a");
   const std::string second = Make("b");
   EXPECT_THAT(Names(All()), ElementsAre("b", "a"));
-  ASSERT_TRUE(lifecycle_->Rename(context_, "a", "c").ok());
-  EXPECT_THAT(Names(All()), ElementsAre("b", "c"));
+  ASSERT_TRUE(lifecycle_->Rename(context_, "a", "other").ok());
+  EXPECT_THAT(Names(All()), ElementsAre("b", "other"));
   record::v1::Container record = stores_.containers.Get({kNs, ""}, first).value();
   (*record.mutable_labels())["k"] = "new";
   ASSERT_TRUE(stores_.containers.Update({kNs, ""}, record, {"labels"}).ok());

@@ -73,14 +73,14 @@ TEST(ParseCdiFileTest, WhatHasNoSenseIsRefusedWithItsPlace) {
   } cases[] = {
       {"/cdiVersion", "1.2.0", "is unknown"},
       {"/cdiVersion", "0.2.0", "is unknown"},
-      {"/cdiVersion", "one", "no version"},
+      {"/cdiVersion", "one", "is not a version"},
       {"/cdiVersion", "0.6.0", "came with 0.7.0"},
       {"/kind", "vendor.com", "VENDOR/CLASS"},
       {"/kind", "-x/y", "VENDOR/CLASS"},
       {"/kind", 7, "not a string"},
       {"/devices", json::array(), "no devices"},
-      {"/devices/0/name", "a b", "no name"},
-      {"/devices/0/name", "", "no name"},
+      {"/devices/0/name", "a b", "is not a name"},
+      {"/devices/0/name", "", "is not a name"},
       {"/devices/0/containerEdits", json::object(), "change nothing"},
       {edits + "more", 1, "\"more\" is unknown"},
       {edits + "env", json::array({"=x"}), "NAME=value"},
@@ -94,7 +94,7 @@ TEST(ParseCdiFileTest, WhatHasNoSenseIsRefusedWithItsPlace) {
       {edits + "hooks/0/path", "hook", "not absolute"},
       {edits + "hooks/0/timeout", 0, "above 0"},
       {edits + "additionalGids", json::array({-1}), "list of numbers"},
-      {edits + "intelRdt/closID", "../x", "no name of a directory"},
+      {edits + "intelRdt/closID", "../x", "is not a name for a directory"},
   };
   for (const auto& one : cases) {
     const absl::Status status = StatusOf(With(one.pointer.c_str(), one.value));
