@@ -6,6 +6,7 @@
 #include <linux/netlink.h>
 #include <netinet/in.h>
 
+#include <cerrno>
 #include <cstddef>
 
 #include "base/errno_status.h"
@@ -103,8 +104,8 @@ class Rule {
   size_t list_;
 };
 
-void PutTable(NfBatch& batch, uint16_t type) {
-  BeginInTable(batch, type, type == NFT_MSG_NEWTABLE ? NLM_F_CREATE : 0);
+void PutTable(NfBatch& batch, uint16_t type, uint16_t flags) {
+  BeginInTable(batch, type, flags);
   batch.PutText(NFTA_TABLE_NAME, kTable);
 }
 
@@ -146,16 +147,20 @@ void PutRules(NfBatch& batch, uint16_t port) {
 }  // namespace
 
 absl::Status RedirectDnsPort(uint16_t port) {
-  NfBatch batch;
-  // Made, so that deleting it cannot fail, and made anew.
-  PutTable(batch, NFT_MSG_NEWTABLE);
-  PutTable(batch, NFT_MSG_DELTABLE);
-  PutTable(batch, NFT_MSG_NEWTABLE);
-  PutChain(batch, kOut, NF_INET_LOCAL_OUT);
-  PutChain(batch, kIn, NF_INET_LOCAL_IN);
-  PutRules(batch, port);
   GANTRY_ASSIGN_OR_RETURN(const UniqueFd socket_fd, NfBatch::OpenSocket());
-  const int error = batch.Send(socket_fd.get());
+  const auto write = [&](bool over_another) {
+    NfBatch batch;
+    if (over_another) PutTable(batch, NFT_MSG_DELTABLE, 0);
+    PutTable(batch, NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_EXCL);
+    PutChain(batch, kOut, NF_INET_LOCAL_OUT);
+    PutChain(batch, kIn, NF_INET_LOCAL_IN);
+    PutRules(batch, port);
+    return batch.Send(socket_fd.get());
+  };
+  int error = write(/*over_another=*/false);
+  // An attempt that failed has left its table in this namespace. Only then is one deleted: after a
+  // transaction that deletes, the close of its socket waits for a grace period, some 10 ms.
+  if (error == EEXIST) error = write(/*over_another=*/true);
   return error == 0 ? absl::OkStatus() : ErrnoToStatus(error, "rules for the resolver's port");
 }
 
