@@ -206,11 +206,8 @@ void Container::WatchForOom() {
       if (init_->reaped) return;
       cgroup = cgroup_;
     }
-    absl::StatusOr<std::unique_ptr<OomWatch>> watch = OomWatch::Start(loop_, cgroup, [this] {
-      v1::Event event;
-      event.mutable_oom();
-      events_->Append(std::move(event));
-    });
+    absl::StatusOr<std::unique_ptr<OomWatch>> watch =
+        OomWatch::Start(loop_, cgroup, [this] { TellOom(); });
     if (watch.ok()) {
       oom_watch_ = *std::move(watch);
     } else {
@@ -218,6 +215,13 @@ void Container::WatchForOom() {
                                             watch.status().message()));
     }
   });
+}
+
+void Container::TellOom() {
+  oom_told_ = true;
+  v1::Event event;
+  event.mutable_oom();
+  events_->Append(std::move(event));
 }
 
 void Container::StartIsOver(const ProcessPtr& process) {

@@ -194,6 +194,7 @@ class Container {
   // Its cgroup is below groups that are not shared by all containers and may have to be made.
   bool HasOwnParents() const ABSL_LOCKS_EXCLUDED(mu_);
   void WatchForOom();
+  void TellOom();  // on the event loop
   // From now on; connections that came before wait in the kernel's queue.
   // The first process was announced as ended.
   bool HasEnded() ABSL_LOCKS_EXCLUDED(mu_);
@@ -242,6 +243,7 @@ class Container {
 
   // Event loop only.
   std::unique_ptr<OomWatch> oom_watch_;
+  bool oom_told_ = false;  // as an event
   std::unique_ptr<PortForward> forward_;  // until the container's end
   std::unique_ptr<Resolver> resolver_;
   std::optional<Ended> init_end_;  // waits for the execs

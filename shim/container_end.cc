@@ -79,14 +79,11 @@ void Container::HandleEnd(const ProcessPtr& process, Ended end) {
   }
   if (!oom_killed && ExitStatusOf(end.wait_status) == 128 + SIGKILL && cgroup.Gone() &&
       KernelLogTellsOomKill(pid, Clock::Real().Monotonic() - age - kClockSlack)) {
-    {
-      absl::MutexLock lock(&mu_);
-      init_->oom_killed = true;
-    }
-    v1::Event event;
-    event.mutable_oom();
-    events_->Append(std::move(event));
+    absl::MutexLock lock(&mu_);
+    oom_killed = init_->oom_killed = true;
   }
+  // One that was too quick for the watch, or a kill that was counted since its last look.
+  if (oom_killed && !oom_told_) TellOom();
   oom_watch_.reset();
   if (!private_pid_namespace) {
     if (const absl::Status status = cgroup.KillAll(); !status.ok()) {
