@@ -32,7 +32,7 @@ namespace gantry::content {
 namespace {
 
 constexpr const char* kAlgorithms[] = {"sha256", "sha512"};
-constexpr size_t kHashBufferBytes = 1 << 20;
+constexpr int64_t kHashBufferBytes = 1 << 20;
 // Writeback of a growing ingest is started every so often, so that the sync at its end is short.
 constexpr int64_t kWritebackBytes = 16 << 20;
 // From here on a second thread pays: it writes while this one hashes.
@@ -190,10 +190,12 @@ absl::Status RemoveIngestAt(int ingest_fd, const std::string& name) {
 
 // Hashes the first `bytes` of `fd`.
 absl::Status HashPrefix(int fd, int64_t bytes, Hasher& hasher, absl::string_view what) {
-  const auto buffer = std::make_unique<char[]>(kHashBufferBytes);
+  if (bytes == 0) return absl::OkStatus();  // most ingests are new, and a buffer is not free
+  const size_t size = static_cast<size_t>(std::min<int64_t>(kHashBufferBytes, bytes));
+  const auto buffer = std::make_unique_for_overwrite<char[]>(size);
   int64_t done = 0;
   while (done < bytes) {
-    const size_t want = static_cast<size_t>(std::min<int64_t>(kHashBufferBytes, bytes - done));
+    const size_t want = static_cast<size_t>(std::min(static_cast<int64_t>(size), bytes - done));
     const ssize_t n = pread(fd, buffer.get(), want, done);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return ErrnoToStatus(errno, absl::StrCat(what, ": read"));
