@@ -165,6 +165,8 @@ rocksdb::Options SmallOptions(rocksdb::Env* env) {
   rocksdb::BlockBasedTableOptions table;
   table.block_cache = rocksdb::NewLRUCache(2 << 20, /*num_shard_bits=*/0);
   table.cache_index_and_filter_blocks = true;
+  // Each list that is under way has a buffer of this size, which malloc has at hand.
+  table.max_auto_readahead_size = 64 << 10;
   options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
   return options;
 }
