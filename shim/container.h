@@ -243,7 +243,7 @@ class Container {
 
   // Event loop only.
   std::unique_ptr<OomWatch> oom_watch_;
-  bool oom_told_ = false;  // as an event
+  bool oom_told_ = false;                 // as an event
   std::unique_ptr<PortForward> forward_;  // until the container's end
   std::unique_ptr<Resolver> resolver_;
   std::optional<Ended> init_end_;  // waits for the execs

@@ -250,7 +250,10 @@ TEST_F(ContainerViewTest, AListShowsWhatHasChangedSinceTheLast) {
   EXPECT_EQ(listed[1].labels().at("k"), "new");
   ASSERT_TRUE(stores_.containers.Delete({kNs, ""}, first).ok());
   EXPECT_THAT(Names(All()), ElementsAre("b"));
-  Make("a");
+  // Again, with the same id.
+  metadata::SnapshotNamespace snapshots = stores_.Snapshots("native", {kNs, ""}).value();
+  ASSERT_TRUE(snapshots.Remove(first).ok());
+  EXPECT_EQ(Make("a"), first);
   EXPECT_THAT(Names(All()), ElementsAre("a", "b"));
   EXPECT_FALSE(List(All())[0].labels().contains("k"));
 }
