@@ -284,8 +284,8 @@ TEST_F(RestartTest, ARebootStartsWhatIsToRun) {
   for (const absl::string_view line :
        absl::StrSplit(ReadFile("/proc/self/mountinfo", 4 << 20).value(), '\n')) {
     const std::vector<std::string> words = absl::StrSplit(line, ' ');
-    if (words.size() > 4 && absl::StartsWith(words[4], bed_->state() + "/"))
-      EXPECT_EQ(umount2(words[4].c_str(), MNT_DETACH), 0) << words[4];
+    if (words.size() < 5 || !absl::StartsWith(words[4], bed_->state() + "/")) continue;
+    EXPECT_EQ(umount2(words[4].c_str(), MNT_DETACH), 0) << words[4];
   }
   const absl::Status removed = RemoveTree(bed_->state());
   ASSERT_TRUE(removed.ok()) << removed;
