@@ -34,8 +34,8 @@ using metadata::Filter;
 constexpr size_t kHeadBytes = 11;
 // Lists in one message that are in memory at once, and how long one of them counts whose client
 // does not take it.
-constexpr size_t kWholeLists = 16;
-constexpr absl::Duration kListPatience = absl::Seconds(1);
+constexpr size_t kWholeLists = 8;
+constexpr absl::Duration kListPatience = absl::Seconds(5);
 
 using ContainersBase = Containers::WithRawCallbackMethod_Get<Containers::WithRawCallbackMethod_List<
     Containers::WithRawCallbackMethod_ListStream<Containers::CallbackService>>>;
