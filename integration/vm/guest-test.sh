@@ -336,10 +336,11 @@ no_pairs() { ! ip -o link | grep ': veth'; }
 cgroups() { find /sys/fs/cgroup -type d | grep -v '/vmhost.service' | sort; }
 # Groups that systemd made for something else are no business of ours; what all containers of a namespace are in stays.
 foreign='/(init\.scope|user\.slice|system\.slice/[^/]*\.(service|mount|socket|slice)|vm)$'
+# A shim ends by itself once its container is removed.
+shims_are_gone() { equal "$(pgrep -x gantry-shim -a | grep -v zygote | tee /dev/stderr | wc -l)" "$(cat /run/shims.before)"; }
 nothing_is_left() {
   local left
-  equal "$(ctl ps -aq)" "" &&
-    equal "$(pgrep -x gantry-shim -a | grep -v zygote | wc -l)" "$(cat /run/shims.before)" &&
+  equal "$(ctl ps -aq)" "" && eventually 20 shims_are_gone &&
     equal "$(findmnt -rno TARGET | grep -E '^/(run|var/lib)/gantry/' | grep -v -E '^/run/gantry/(tasks|pods)$')" "" || return 1
   left=$(comm -13 /run/cgroups.before <(cgroups) | grep -Ev "$foreign")
   equal "$left" "" && equal "$(find /run/gantry/tasks /run/gantry/s -mindepth 2)" ""
@@ -360,13 +361,13 @@ sized_daemon_runs() {
 # Writes more than there is room for.
 overfill() { sized run --rm "${@:2}" "$image" sh -c "dd if=/dev/zero of=$1 bs=1M count=64 2>&1; true"; }
 volume_is_held_to_its_size() {
-  sized volume create -o size=8m small && shows 'No space left' overfill /data/x -v small:/data &&
+  sized volume create -o size=8m small && shows 'No space left\|quota exceeded' overfill /data/x -v small:/data &&
     shows ' 8192 ' sized run --rm -v small:/data "$image" df -k /data &&
     [ "$(stat -c %s /mnt/sized/root/volumes/small/_data/x)" -le 8388608 ] && sized run --rm -v small:/data "$image" rm /data/x &&
     sized volume rm small
 }
 layer_is_held_to_its_size() {
-  shows 'No space left' overfill /x --storage-opt size=16m && shows '67108864' sized run --rm "$image" sh -c \
+  shows 'No space left\|quota exceeded' overfill /x --storage-opt size=16m && shows '67108864' sized run --rm "$image" sh -c \
     'dd if=/dev/zero of=/x bs=1M count=64 2> /dev/null; stat -c %s /x'
 }
 sized_daemon_is_gone() {
