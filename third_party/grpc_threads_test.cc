@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <functional>
 #include <memory>
 #include <thread>
 
@@ -63,16 +64,20 @@ struct Blockers {
   }
   // gRPC sees whether it has enough threads when something more is to be done, and not within a
   // second of the last one that it has started: there is more to do, as in a program at work.
-  bool Started(int count) {
-    const auto enough = [this, count]()
-                            ABSL_SHARED_LOCKS_REQUIRED(mutex) { return started >= count; };
+  static bool Until(const std::function<bool()>& holds) {
     const absl::Time limit = absl::Now() + kLimit;
-    do {
+    while (!holds()) {
+      if (absl::Now() > limit) return false;
       grpc_event_engine::experimental::GetDefaultEventEngine()->Run([] {});
+      absl::SleepFor(absl::Milliseconds(20));
+    }
+    return true;
+  }
+  bool Started(int count) {
+    return Until([this, count] {
       absl::MutexLock lock(&mutex);
-      if (mutex.AwaitWithTimeout(absl::Condition(&enough), absl::Milliseconds(100))) return true;
-    } while (absl::Now() < limit);
-    return false;
+      return started >= count;
+    });
   }
   absl::Mutex mutex;
   int started ABSL_GUARDED_BY(mutex) = 0;
@@ -87,8 +92,8 @@ TEST(GrpcThreadsTest, WorkOfAPoolThatWasRefusedThreadsIsDoneAllTheSame) {
   blockers.Run();
   // One thread of the pool's and one of the reserve's, at least.
   EXPECT_TRUE(blockers.Started(2));
+  EXPECT_TRUE(Blockers::Until([] { return refused > 0; }));
   refuse = false;
-  EXPECT_GT(refused, 0);
   EXPECT_TRUE(blockers.Started(blockers.count));
   blockers.release.Notify();
   blockers.done.Wait();
