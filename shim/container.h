@@ -1,6 +1,7 @@
 // One container: its init process, its execs, and what may be done with them in which state.
 //
-//   empty -> created -> running <-> paused -> stopped -> deleted        execs: created -> running -> stopped
+//   the first process: empty -> created -> running <-> paused -> stopped -> deleted
+//   execs: created -> running -> stopped
 //
 // An exec whose start failed is created again.
 //
