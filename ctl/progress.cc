@@ -179,7 +179,7 @@ void ProgressView::Update(const Progress& progress) {
     return;
   }
   const absl::Time now = now_();
-  // After a retry is told, nothing more comes for a while.
+  // The next update may come only after the wait of the retry, so this one is drawn at once.
   if (now - last_draw_ >= kRedraw || item.state == Progress::RETRYING) Draw(false);
 }
 

@@ -398,7 +398,8 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
     absl::Cleanup delete_container = [&] {
       [[maybe_unused]] const absl::Status ignored =
           runtime->Delete(/*force=*/true, limit * kCleanUpShare);
-      // A runtime that fails at a limit leaves the groups that it has made by then.
+      // A runtime that fails at a limit leaves the groups that it has made by then. The caller gets
+      // the runtime's error; a group that stays is one that `ctl doctor` names.
       if (!runtime->config().systemd_cgroup())
         Cgroup::AtPath(CgroupPath()).Remove(CgroupPath()).IgnoreError();
       if (own_parents) Cgroup::RemoveParents(CgroupPath());

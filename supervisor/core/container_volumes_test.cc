@@ -126,7 +126,7 @@ bool RefuseSyncfs() {
          syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0;
 }
 
-// Whoever removes itself leaves the named volumes behind: their content is synced as any other's.
+// The named volumes of a container with --rm remain after its removal: their content is synced.
 TEST_F(ContainerVolumesTest, OfOneThatRemovesItselfNamedVolumesAreSynced) {
   v1::ContainerConfig named = With({VolumeMount("data", "/srv/www")});
   v1::ContainerConfig anonymous = With({VolumeMount("", "/srv/www")});

@@ -23,7 +23,7 @@ namespace gantry::distribution {
 
 Progress::Kind KindOf(absl::string_view media_type);
 
-// For CallContext::on_retry: a request that is tried again is told as a state of the reference.
+// For CallContext::on_retry: reports each retry of a request as the state of the reference.
 std::function<void(absl::string_view)> RetryTeller(const Reference& ref, ProgressFn progress);
 
 class TransferScope {
