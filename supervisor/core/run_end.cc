@@ -168,22 +168,26 @@ void RunEnds::NoteEnded(const std::string& ns, const Process& process) {
   context.ns = ns;
   const absl::StatusOr<LoadedContainer> loaded =
       parts_.records->Load(context, process.container_id);
-  // The report of a container that removes itself would go with it: see Describe().
-  if (!loaded.ok() || !loaded->ours || loaded->config.auto_remove()) return;
+  // The report of a container that removes itself would go with it: see Describe(). So would that of
+  // one that is being removed.
+  if (!loaded.ok() || !loaded->ours || loaded->config.auto_remove() || loaded->state.removing())
+    return;
   // Before anything slow: the bundle goes when the end has been settled.
-  record::v1::RunEnd end = Known(*loaded, process);
+  record::v1::RunEnd end = Explained(*loaded, process);
   absl::MutexLock lock(&mu_);
   TakeEvents();
   const Key key(ns, process.container_id);
+  // A stop that was over meanwhile has said more about the request.
   auto request = requests_.extract(key);
   if (!request.empty()) *end.mutable_request() = std::move(request.mapped());
-  KernelMessages kernel = KernelMessagesOf(process, end);
-  for (std::string& line : kernel.lines) end.add_kernel_lines(std::move(line));
-  if (kernel.oom.has_value()) *end.mutable_oom() = *std::move(kernel.oom);
   WriteEnd(PathOf(key), end);
 }
 
 record::v1::RunEnd RunEnds::Describe(const LoadedContainer& loaded, const Process& process) {
+  return Explained(loaded, process);
+}
+
+record::v1::RunEnd RunEnds::Explained(const LoadedContainer& loaded, const Process& process) {
   record::v1::RunEnd end = Known(loaded, process);
   {
     absl::MutexLock lock(&mu_);

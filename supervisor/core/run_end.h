@@ -57,6 +57,10 @@ class RunEnds {
   // Events are taken in when an end or a reader makes them matter.
   void TakeEvents() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void TakeEvent(const Event& event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // What is known of the end, who asked for it, and what the kernel's log says. The log is read
+  // without the lock.
+  record::v1::RunEnd Explained(const LoadedContainer& loaded, const Process& process)
+      ABSL_LOCKS_EXCLUDED(mu_);
   // What is known of the end but for the request.
   record::v1::RunEnd Known(const LoadedContainer& loaded, const Process& process) const;
   std::string PathOf(const Key& key) const;

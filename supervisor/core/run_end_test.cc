@@ -194,6 +194,22 @@ TEST_F(RunEndTest, NothingIsKeptOfOneThatRemovesItself) {
   EXPECT_EQ(access(path.c_str(), F_OK), -1);
 }
 
+TEST_F(RunEndTest, NothingIsKeptOfOneThatIsBeingRemoved) {
+  const std::string id = Make("web");
+  ASSERT_TRUE(Start(id).ok());
+  Process end = tasks_->Get(kNs, id, "").value();
+  end.exited_at = absl::Now();
+  absl::StatusOr<LoadedContainer> loaded = records_->Load(context_, id);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  ASSERT_TRUE(records_
+                  ->UpdateState(
+                      *loaded, [](record::v1::ContainerState& state) { state.set_removing(true); },
+                      metadata::Durability::kBuffered)
+                  .ok());
+  ends_->NoteEnded(kNs, end);
+  EXPECT_EQ(access(PathOf(id).c_str(), F_OK), -1);
+}
+
 TEST_F(RunEndTest, AContainerThatIsGoneLeavesNothing) {
   Process end;
   end.container_id = "0123456789abcdef";
