@@ -8,7 +8,10 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
+
+#include "base/utf8.h"
 
 namespace gantry::core {
 
@@ -51,7 +54,9 @@ void FindProgram(Caller& caller) {
   char path[PATH_MAX];
   const ssize_t length =
       readlink(absl::StrCat("/proc/", caller.pid, "/exe").c_str(), path, sizeof path);
-  if (length > 0) caller.program.assign(path, static_cast<size_t>(length));
+  // It goes into the container's record, of which one byte that is no text makes a damaged one.
+  if (length > 0)
+    caller.program = ToValidUtf8(absl::string_view(path, static_cast<size_t>(length)));
 }
 
 }  // namespace gantry::core

@@ -5,13 +5,17 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <string>
 
+#include "absl/status/statusor.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include "base/subprocess.h"
+#include "base/temp_dir.h"
 #include "base/unique_fd.h"
 
 namespace gantry::core {
@@ -101,6 +105,20 @@ TEST(CallerTest, GrpcsNameOfAPeerIsADescriptor) {
     EXPECT_STREQ(caller.door, "gantry") << peer;
     EXPECT_EQ(caller.pid, 0) << peer;
   }
+}
+
+TEST(CallerTest, AProgramWhosePathIsNoTextCanBeRecorded) {
+  TempDir dir;
+  const std::string program = dir.Join("caf\xe9");
+  std::filesystem::copy_file("/bin/sleep", program);
+  Command command;
+  command.argv = {program, "600"};
+  absl::StatusOr<Process> process = Spawn(command);
+  ASSERT_TRUE(process.ok()) << process.status();
+  Caller caller;
+  caller.pid = process->pid();
+  FindProgram(caller);
+  EXPECT_EQ(caller.program, dir.Join("caf\xef\xbf\xbd"));
 }
 
 TEST(CallerTest, AProcessThatHasEndedHasNoProgram) {

@@ -101,7 +101,7 @@ absl::StatusOr<v1::TopResponse> ContainerView::Top(const CallContext& context,
   }
   v1::TopResponse response;
   int pid_column = -1;
-  for (absl::string_view line : absl::StrSplit(result.out, '\n', absl::SkipEmpty())) {
+  for (absl::string_view line : absl::StrSplit(ToValidUtf8(result.out), '\n', absl::SkipEmpty())) {
     std::vector<absl::string_view> fields =
         absl::StrSplit(line, absl::ByAnyChar(" \t"), absl::SkipEmpty());
     if (response.titles().empty()) {

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "base/status_macros.h"
+#include "base/utf8.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/record/v1/record.pb.h"
 #include "supervisor/core/container_intent.h"
@@ -17,6 +18,10 @@
 
 namespace gantry::core {
 namespace {
+
+void MakeText(std::string& text) {
+  if (!IsValidUtf8(text)) text = ToValidUtf8(text);
+}
 
 bool AsksForAnEnd(absl::string_view action) {
   return action == "kill" || action == "stop" || action == "restart";
@@ -92,6 +97,10 @@ absl::Status ContainerRecords::UpdateState(
                                             loaded.scope, loaded.id(),
                                             [&change](record::v1::ContainerState& state) {
                                               change(state);
+                                              // They quote names of files and programs, and one
+                                              // byte that is no text makes a damaged record.
+                                              MakeText(*state.mutable_error());
+                                              MakeText(*state.mutable_removal_waits_for());
                                               return absl::OkStatus();
                                             },
                                             durability));

@@ -88,6 +88,20 @@ TEST_F(ContainerRecordsTest, ChangesOfManyAtOnceAllCount) {
   EXPECT_EQ(Stored(id).restart_count(), static_cast<uint32_t>(kThreads * kEach));
 }
 
+TEST_F(ContainerRecordsTest, AnErrorThatIsNoTextDoesNotDamageTheRecord) {
+  const std::string id = Make("web");
+  LoadedContainer loaded = Load(id);
+  ASSERT_TRUE(records_
+                  ->UpdateState(loaded,
+                                [](record::v1::ContainerState& state) {
+                                  state.set_error("port 80 is used by caf\xe9 (pid 7)");
+                                  state.set_removal_waits_for("umount caf\xe9: busy");
+                                })
+                  .ok());
+  EXPECT_EQ(Stored(id).error(), "port 80 is used by caf\xef\xbf\xbd (pid 7)");
+  EXPECT_EQ(Stored(id).removal_waits_for(), "umount caf\xef\xbf\xbd: busy");
+}
+
 TEST_F(ContainerRecordsTest, AChangeStartsFromWhatOthersStoredMeanwhile) {
   const std::string id = Make("web");
   LoadedContainer first = Load(id);

@@ -13,6 +13,7 @@
 #include "base/cancel_token.h"
 #include "base/clock.h"
 #include "base/status_macros.h"
+#include "base/utf8.h"
 #include "proto/gantry/v1/life.pb.h"
 #include "supervisor/core/container_state.h"
 #include "supervisor/core/end_causes.h"
@@ -151,11 +152,11 @@ v1::EndReport EndReports::Report(const CallContext& context, const LoadedContain
     LogQuery query;
     query.tail = kLogLines;
     // A container that keeps no log has no last lines; a client that has gone needs none.
-    (void)parts_.streams->Logs(context, loaded.id(), std::move(query),
-                               [&facts](const LogEntry& entry) {
-                                 facts.log_tail.push_back(entry.text.substr(0, kMaxLineBytes));
-                                 return absl::OkStatus();
-                               });
+    (void)parts_.streams->Logs(
+        context, loaded.id(), std::move(query), [&facts](const LogEntry& entry) {
+          facts.log_tail.push_back(ToValidUtf8(Utf8Prefix(entry.text, kMaxLineBytes)));
+          return absl::OkStatus();
+        });
   }
   if (facts.end.exit_code() != 0) {
     for (const std::string& line : facts.log_tail) {
