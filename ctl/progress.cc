@@ -134,7 +134,7 @@ void ProgressView::Update(const Progress& progress) {
     detail.Set("total", progress.total_bytes());
     line.Set("progressDetail", std::move(detail));
     if (!progress.detail().empty()) line.Set("detail", progress.detail());
-    write_(Printable(line.ToJson()) + "\n");
+    write_(PrintableJson(line.ToJson()) + "\n");
     return;
   }
   // Where a part goes on, what delayed the whole is over.
@@ -188,7 +188,7 @@ void ProgressView::Message(absl::string_view text) {
   if (style_ == Style::kJson) {
     Value line = Value::EmptyObject();
     line.Set("status", text);
-    write_(Printable(line.ToJson()) + "\n");
+    write_(PrintableJson(line.ToJson()) + "\n");
     return;
   }
   Erase();

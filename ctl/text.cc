@@ -4,6 +4,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_replace.h"
 
 #include "base/utf8.h"
 
@@ -43,6 +44,10 @@ std::string Printable(absl::string_view text) {
     i += length;
   }
   return out;
+}
+
+std::string PrintableJson(absl::string_view json) {
+  return Printable(absl::StrReplaceAll(json, {{"\x7f", "\\u007f"}}));
 }
 
 std::string QueryEscaped(absl::string_view text) {

@@ -18,6 +18,9 @@ using engine::Ellipsis;
 // that are not UTF-8 become \x1b, \u202e, ...
 std::string Printable(absl::string_view text);
 
+// The same of a JSON text, which stays the same JSON.
+std::string PrintableJson(absl::string_view json);
+
 // As part of a URL's query: letters, digits and -_.~ as they are, a space as "+", other bytes as %XX.
 std::string QueryEscaped(absl::string_view text);
 

@@ -29,6 +29,12 @@ TEST(PrintableTest, WhatSteersATerminalIsShown) {
             "txt.\\u202eexe");
 }
 
+TEST(PrintableTest, JsonStaysJson) {
+  EXPECT_EQ(PrintableJson("{\"a\":\"\x7f\xc2\x9b"
+                          "2J\"}"),
+            "{\"a\":\"\\u007f\\u009b2J\"}");
+}
+
 TEST(PrintableTest, OtherCharactersStay) {
   EXPECT_EQ(Printable("größe 日本 😀 └─"), "größe 日本 😀 └─");
 }

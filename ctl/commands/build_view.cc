@@ -126,7 +126,7 @@ void BuildView::Update(const v1::BuildResponse& response) {
   if (style_ == Style::kSilent) return;
   if (style_ == Style::kJson) {
     const std::string json = JsonOf(response);
-    if (!json.empty()) write_(absl::StrCat(json, "\n"));
+    if (!json.empty()) write_(absl::StrCat(PrintableJson(json), "\n"));
     return;
   }
   switch (response.event_case()) {
@@ -159,7 +159,7 @@ void BuildView::Update(const v1::BuildResponse& response) {
       if (found == steps_.end()) break;
       const v1::BuildProgress& progress = response.progress();
       found->second.progress =
-          absl::StrCat(progress.id(), ": ", engine::HumanSize(progress.current_bytes()));
+          absl::StrCat(OneLine(progress.id()), ": ", engine::HumanSize(progress.current_bytes()));
       break;
     }
     case v1::BuildResponse::kWarning: {
@@ -196,7 +196,7 @@ void BuildView::Plain(Step& step, const v1::BuildStep& before, bool is_new) {
   if (!step.step.has_completed_at() || before.has_completed_at() || exports_ == step.step.number())
     return;
   if (!step.progress.empty() && step.step.error().empty())
-    write_(absl::StrCat(number, Printable(step.progress), " done\n"));
+    write_(absl::StrCat(number, step.progress, " done\n"));
   if (!step.partial.empty()) write_(absl::StrCat(number, Printable(step.partial), "\n"));
   step.partial.clear();
   if (IsCancelled(step.step)) {
