@@ -31,7 +31,7 @@ std::string ReadThrough(absl::string_view bytes, size_t piece) {
 
 std::vector<std::string> FuzzSeeds() {
   return {
-      std::string("\x82\x83\1\2\3\4abc\x89\x80\1\2\3\4\x01\x81\1\2\3\4a\x80\x81\1\2\3\4b", 31),
+      std::string("\x82\x83\1\2\3\4abc\x89\x80\1\2\3\4\x01\x81\1\2\3\4a\x80\x81\1\2\3\4b", 29),
       std::string("\x88\x82\1\2\3\4\x02\xea", 8),
       std::string("\x82\xfe\x00\x7e\1\2\3\4", 8) + std::string(126, 'x'),
       std::string("\x82\xff\x00\x00\x00\x00\x00\x01\x00\x00\1\2\3\4", 14),
