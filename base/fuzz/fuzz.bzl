@@ -1,7 +1,9 @@
 """fuzz_target: a parser of outside bytes under mutated input, as a unit test and as a libFuzzer program (see fuzz.h)."""
 
+load("//third_party/precompiled:precompiled.bzl", "cc_test")
+
 def fuzz_target(name, srcs, deps):
-    native.cc_test(
+    cc_test(
         name = name + "_test",
         size = "small",
         srcs = srcs,
