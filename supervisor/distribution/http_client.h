@@ -22,6 +22,7 @@
 #include "base/byte_stream.h"
 #include "supervisor/distribution/address_reach.h"
 #include "supervisor/distribution/hosts_config.h"
+#include "supervisor/distribution/url.h"
 
 namespace gantry {
 class CancelToken;
@@ -30,27 +31,6 @@ class CancelToken;
 namespace gantry::distribution {
 
 using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
-
-// An absolute http or https URL in its parts.
-struct Url {
-  std::string scheme;  // "http", "https"
-  std::string
-      host;  // lower case, with the port unless it is the scheme's own: "r.example:5000", "[::1]:80"
-  std::string target;  // path and query, starts with '/'
-
-  std::string origin() const { return scheme + "://" + host; }
-  std::string str() const { return origin() + target; }
-  std::string without_query() const;
-
-  // kInvalidArgument: relative, another scheme, user information in it, or characters no URL has.
-  static absl::StatusOr<Url> Parse(absl::string_view text);
-
-  // A Location seen in an answer from this URL: absolute, or relative to it.
-  absl::StatusOr<Url> Resolve(absl::string_view location) const;
-};
-
-// Percent-encodes everything but unreserved characters, and '/' when `keep_slash`.
-std::string UrlEncode(absl::string_view text, bool keep_slash = false);
 
 struct HttpRequest {
   std::string method = "GET";
