@@ -1,17 +1,11 @@
-#include <algorithm>
-#include <functional>
-#include <map>
 #include <memory>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/functional/function_ref.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 #include <nlohmann/json.hpp>
 
@@ -23,7 +17,11 @@
 #include "proto/gantry/v1/container_requests.pb.h"
 #include "proto/gantry/v1/container_streams.pb.h"
 #include "proto/record/v1/record.pb.h"
+#include "supervisor/api/cri/container_events.h"
+#include "supervisor/api/cri/container_now.h"
 #include "supervisor/api/cri/cri_door.h"
+#include "supervisor/api/cri/exec_to_end.h"
+#include "supervisor/api/cri/runtime_status.h"
 #include "supervisor/api/cri/sampler.h"
 #include "supervisor/api/cri/stats.h"
 #include "supervisor/api/cri/stream_server.h"
@@ -45,21 +43,11 @@ namespace {
 // The kubelet has one connection for everything.
 constexpr size_t kShare = 512;
 constexpr size_t kMaxProfileBytes = 4 << 20;
-constexpr size_t kExecOutputBytes = 16 << 20;  // of each stream
 constexpr size_t kItemsPerMessage = 100;
-// A stream of events, and a call that waits for a command, look this often whether the client has
-// gone.
-constexpr absl::Duration kLook = absl::Milliseconds(250);
 
 constexpr char kRuntimeName[] = "gantry";
 constexpr char kKubeletVersion[] = "0.1.0";
 constexpr char kApiVersion[] = "v1";
-
-// How a command ended, for a caller that may leave before.
-struct Awaited {
-  core::RunResult result;
-  absl::Notification over;
-};
 
 core::CallContext InNamespace(const Call& call) {
   core::CallContext context = call.context();
@@ -93,7 +81,7 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
                                    const wire::StatusRequest* request,
                                    wire::StatusResponse* response) override {
     return HandleOn(lane_, *context, [=, this](Call& call) {
-      FillStatus(call, request->verbose(), *response);
+      FillStatus(parts_, InNamespace(call), request->verbose(), *response);
       return absl::OkStatus();
     });
   }
@@ -339,7 +327,7 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
       wire::ListContainerStatsResponse* response) override {
     return HandleOn(lane_, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(const std::vector<ContainerSample> samples,
-                              Samples(call, request->filter()));
+                              sampler_.Samples(InNamespace(call), request->filter()));
       for (const ContainerSample& one : samples) *response->add_stats() = ToStats(one);
       return absl::OkStatus();
     });
@@ -352,7 +340,7 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
         [this, request = *request](
             Call& call, Sender<wire::StreamContainerStatsResponse>& out) -> absl::Status {
           GANTRY_ASSIGN_OR_RETURN(std::vector<ContainerSample> samples,
-                                  Samples(call, request.filter()));
+                                  sampler_.Samples(InNamespace(call), request.filter()));
           return SendInParts(
               std::move(samples), out,
               [](wire::StreamContainerStatsResponse& message, const ContainerSample& one) {
@@ -366,7 +354,8 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
     return HandleOn(lane_, *context, [=, this](Call& call) -> absl::Status {
       const core::CallContext in = InNamespace(call);
       GANTRY_ASSIGN_OR_RETURN(const core::Pod pod, parts_.pods->Get(in, request->pod_sandbox_id()));
-      GANTRY_ASSIGN_OR_RETURN(const std::vector<ContainerSample> samples, SamplesOf(in, pod));
+      GANTRY_ASSIGN_OR_RETURN(const std::vector<ContainerSample> samples,
+                              sampler_.SamplesOf(in, pod));
       *response->mutable_stats() = ToPodStats(pod, samples, sampler_.Sample(pod));
       return absl::OkStatus();
     });
@@ -376,7 +365,7 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
       wire::ListPodSandboxStatsResponse* response) override {
     return HandleOn(lane_, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(std::vector<wire::PodSandboxStats> all,
-                              PodStats(call, request->filter()));
+                              sampler_.PodStats(InNamespace(call), request->filter()));
       for (wire::PodSandboxStats& one : all) *response->add_stats() = std::move(one);
       return absl::OkStatus();
     });
@@ -389,7 +378,7 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
         [this, request = *request](
             Call& call, Sender<wire::StreamPodSandboxStatsResponse>& out) -> absl::Status {
           GANTRY_ASSIGN_OR_RETURN(std::vector<wire::PodSandboxStats> all,
-                                  PodStats(call, request.filter()));
+                                  sampler_.PodStats(InNamespace(call), request.filter()));
           return SendInParts(
               std::move(all), out,
               [](wire::StreamPodSandboxStatsResponse& message, wire::PodSandboxStats one) {
@@ -413,7 +402,8 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
       grpc::CallbackServerContext* context, const wire::ListPodSandboxMetricsRequest*,
       wire::ListPodSandboxMetricsResponse* response) override {
     return HandleOn(lane_, *context, [=, this](Call& call) -> absl::Status {
-      GANTRY_ASSIGN_OR_RETURN(std::vector<wire::PodSandboxMetrics> all, PodMetrics(call));
+      GANTRY_ASSIGN_OR_RETURN(std::vector<wire::PodSandboxMetrics> all,
+                              sampler_.PodMetrics(InNamespace(call)));
       for (wire::PodSandboxMetrics& one : all) *response->add_pod_metrics() = std::move(one);
       return absl::OkStatus();
     });
@@ -423,7 +413,8 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
     return HandleList<wire::StreamPodSandboxMetricsResponse>(
         lane_, *context,
         [this](Call& call, Sender<wire::StreamPodSandboxMetricsResponse>& out) -> absl::Status {
-          GANTRY_ASSIGN_OR_RETURN(std::vector<wire::PodSandboxMetrics> all, PodMetrics(call));
+          GANTRY_ASSIGN_OR_RETURN(std::vector<wire::PodSandboxMetrics> all,
+                                  sampler_.PodMetrics(InNamespace(call)));
           return SendInParts(
               std::move(all), out,
               [](wire::StreamPodSandboxMetricsResponse& message, wire::PodSandboxMetrics one) {
@@ -438,7 +429,7 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
     return HandleList<wire::ContainerEventResponse>(
         lane_, *context,
         [this](Call& call, Sender<wire::ContainerEventResponse>& out) {
-          return SendEvents(call, out);
+          return SendEvents(parts_, InNamespace(call), call.cancel(), out);
         },
         kViewerPatience);
   }
@@ -452,37 +443,7 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
       GANTRY_ASSIGN_OR_RETURN(const ContainerNow now, Load(in, request->container_id()));
       GANTRY_RETURN_IF_ERROR(CheckRunning(now));
       if (request->cmd_size() == 0) return absl::InvalidArgumentError("cmd: is empty");
-      gantry::v1::ExecConfig config;
-      *config.mutable_command() = request->cmd();
-      core::ExecRunner::Limits limits;
-      limits.output_bytes = 2 * kExecOutputBytes;
-      if (request->timeout() > 0) limits.timeout = absl::Seconds(request->timeout());
-      const auto awaited = std::make_shared<Awaited>();
-      const std::function<void()> give_up = parts_.exec_runner->RunToEnd(
-          in.ns, now.loaded.id(), config, limits, [awaited](core::RunResult done) {
-            awaited->result = std::move(done);
-            awaited->over.Notify();
-          });
-      // A command without a time limit would keep this thread for as long as it runs.
-      while (!awaited->over.WaitForNotificationWithTimeout(kLook)) {
-        const absl::Status wanted = call.cancel().Check();
-        if (wanted.ok()) continue;
-        give_up();
-        return wanted;
-      }
-      core::RunResult& result = awaited->result;
-      if (result.timed_out) {
-        return absl::DeadlineExceededError(absl::StrCat(
-            "exec in container ", now.loaded.id().substr(0, 12), ": the command was killed after ",
-            request->timeout(), " s: timeout exceeded: context deadline exceeded"));
-      }
-      if (!result.exit_code.has_value()) return result.error;
-      result.out.resize(std::min(result.out.size(), kExecOutputBytes));
-      result.err.resize(std::min(result.err.size(), kExecOutputBytes));
-      *response->mutable_stdout() = std::move(result.out);
-      *response->mutable_stderr() = std::move(result.err);
-      response->set_exit_code(static_cast<int32_t>(*result.exit_code));
-      return absl::OkStatus();
+      return ExecToEnd(*parts_.exec_runner, call, in.ns, now.loaded.id(), *request, *response);
     });
   }
   grpc::ServerUnaryReactor* Exec(grpc::CallbackServerContext* context,
@@ -560,43 +521,6 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
     return absl::OkStatus();
   }
 
-  void FillStatus(Call& call, bool verbose, wire::StatusResponse& response) {
-    wire::RuntimeCondition& ready = *response.mutable_status()->add_conditions();
-    ready.set_type("RuntimeReady");
-    const absl::StatusOr<std::vector<core::PodRuntime>> runtimes = parts_.pods->Runtimes();
-    ready.set_status(runtimes.ok());
-    if (!runtimes.ok()) {
-      ready.set_reason("RuntimeMissing");
-      ready.set_message(std::string(runtimes.status().message()));
-    }
-    wire::RuntimeCondition& network = *response.mutable_status()->add_conditions();
-    network.set_type("NetworkReady");
-    const absl::Status up = parts_.pods->NetworkReady(InNamespace(call));
-    network.set_status(up.ok());
-    if (!up.ok()) {
-      network.set_reason("NetworkPluginNotReady");
-      network.set_message(std::string(up.message()));
-    }
-    for (const core::PodRuntime& one : runtimes.value_or(std::vector<core::PodRuntime>())) {
-      wire::RuntimeHandler& handler = *response.add_runtime_handlers();
-      handler.set_name(one.name);
-      handler.mutable_features()->set_recursive_read_only_mounts(one.recursive_read_only);
-      handler.mutable_features()->set_user_namespaces(one.user_namespaces);
-    }
-    response.mutable_features()->set_supplemental_groups_policy(true);
-    // Nothing more is needed for it than for a user namespace. mount_options are left out: crun 1.8
-    // drops them where there is a user namespace, and says nothing.
-    response.mutable_features()->set_user_namespaces_host_network(
-        runtimes.ok() && runtimes->front().user_namespaces);
-    if (!verbose) return;
-    const nlohmann::json config = {
-        {"rootDir", parts_.root_directory},
-        {"systemdCgroup", runtimes.ok() && runtimes->front().systemd_cgroup}};
-    (*response.mutable_info())["config"] = config.dump();
-    (*response.mutable_info())["cniconfig"] = parts_.pods->NetworkConfigJson();
-    (*response.mutable_info())["lastCNILoadStatus"] = parts_.pods->NetworkLoadStatus();
-  }
-
   std::string PodInfo(const core::Pod& pod) {
     const absl::StatusOr<core::Process> init = parts_.tasks->Get(kNamespace, pod.id, "");
     nlohmann::json info = {{"pid", init.ok() ? init->pid : 0},
@@ -622,150 +546,6 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
     return found;
   }
 
-  absl::StatusOr<std::vector<ContainerSample>> Samples(const Call& call,
-                                                       const wire::ContainerStatsFilter& filter) {
-    const core::CallContext in = InNamespace(call);
-    GANTRY_ASSIGN_OR_RETURN(std::vector<core::LoadedContainer> all, parts_.pods->Containers(in));
-    std::vector<ContainerNow> wanted;
-    for (core::LoadedContainer& loaded : all) {
-      if (!absl::StartsWith(loaded.id(), filter.id())) continue;
-      if (!absl::StartsWith(loaded.record.sandbox(), filter.pod_sandbox_id())) continue;
-      ContainerNow now = WithTask(std::move(loaded));
-      if (StateOf(now) == wire::CONTAINER_EXITED) continue;
-      if (LabelsFit(now.config.labels(), filter.label_selector())) wanted.push_back(std::move(now));
-    }
-    return sampler_.Sample(in, std::move(wanted));
-  }
-  absl::StatusOr<std::vector<ContainerSample>> SamplesOf(const core::CallContext& in,
-                                                         const core::Pod& pod) {
-    GANTRY_ASSIGN_OR_RETURN(std::vector<core::LoadedContainer> all,
-                            parts_.pods->Containers(in, pod.id));
-    std::vector<ContainerNow> running;
-    for (core::LoadedContainer& loaded : all) {
-      ContainerNow now = WithTask(std::move(loaded));
-      if (StateOf(now) == wire::CONTAINER_RUNNING) running.push_back(std::move(now));
-    }
-    return sampler_.Sample(in, std::move(running));
-  }
-  absl::StatusOr<std::vector<wire::PodSandboxStats>> PodStats(
-      const Call& call, const wire::PodSandboxStatsFilter& filter) {
-    const core::CallContext in = InNamespace(call);
-    std::vector<wire::PodSandboxStats> out;
-    for (const core::Pod& pod : parts_.pods->List(in)) {
-      if (!pod.ready || !absl::StartsWith(pod.id, filter.id())) continue;
-      if (!LabelsFit(pod.config->labels(), filter.label_selector())) continue;
-      GANTRY_ASSIGN_OR_RETURN(const std::vector<ContainerSample> samples, SamplesOf(in, pod));
-      out.push_back(ToPodStats(pod, samples, sampler_.Sample(pod)));
-    }
-    return out;
-  }
-  absl::StatusOr<std::vector<wire::PodSandboxMetrics>> PodMetrics(const Call& call) {
-    const core::CallContext in = InNamespace(call);
-    std::vector<wire::PodSandboxMetrics> out;
-    for (const core::Pod& pod : parts_.pods->List(in)) {
-      if (!pod.ready) continue;
-      GANTRY_ASSIGN_OR_RETURN(std::vector<ContainerSample> samples, SamplesOf(in, pod));
-      sampler_.CountProcesses(in, samples);
-      out.push_back(ToMetrics(pod, samples));
-    }
-    return out;
-  }
-
-  // What a stream of events knows of pods: the end of one is told with its status, as the kubelet
-  // wants it, and core has forgotten it by then.
-  struct Known {
-    std::map<std::string, std::string> pod_of;           // by container
-    std::map<std::string, wire::PodSandboxStatus> pods;  // as each was last
-  };
-  Known KnownNow(const core::CallContext& in) {
-    Known known;
-    for (const core::Pod& pod : parts_.pods->List(in)) known.pods[pod.id] = ToSandboxStatus(pod);
-    const absl::StatusOr<std::vector<core::LoadedContainer>> all = parts_.pods->Containers(in);
-    if (!all.ok()) return known;
-    for (const core::LoadedContainer& one : *all) known.pod_of[one.id()] = one.record.sandbox();
-    return known;
-  }
-
-  absl::Status SendEvents(Call& call, Sender<wire::ContainerEventResponse>& out) {
-    const core::CallContext in = InNamespace(call);
-    absl::Mutex mu;
-    bool more = false;
-    const std::shared_ptr<core::Subscription> events = parts_.events->Subscribe(
-        [](const core::Event& event) {
-          return event.ns == kNamespace && (event.kind == core::EventKind::kContainer ||
-                                            event.kind == core::EventKind::kSandbox);
-        },
-        [&mu, &more] {
-          absl::MutexLock lock(&mu);
-          more = true;
-        });
-    const absl::Cleanup close = [&events] { events->Close(); };
-    Known known = KnownNow(in);
-    while (true) {
-      GANTRY_RETURN_IF_ERROR(call.cancel().Check());
-      {
-        absl::MutexLock lock(&mu);
-        mu.AwaitWithTimeout(absl::Condition(&more), kLook);
-        more = false;
-      }
-      while (const core::EventPtr event = events->Pop()) {
-        std::optional<wire::ContainerEventResponse> answer = ToEvent(in, *event, known);
-        if (answer.has_value()) GANTRY_RETURN_IF_ERROR(out.Send(*std::move(answer)));
-      }
-      GANTRY_RETURN_IF_ERROR(events->status());
-    }
-  }
-
-  // Nothing for events that CRI does not have, or of containers that are of no pod.
-  std::optional<wire::ContainerEventResponse> ToEvent(const core::CallContext& in,
-                                                      const core::Event& event, Known& known) {
-    const bool of_pod = event.kind == core::EventKind::kSandbox;
-    wire::ContainerEventResponse out;
-    if (event.action == core::action::kCreate && event.low_level == of_pod) {
-      out.set_container_event_type(wire::CONTAINER_CREATED_EVENT);
-    } else if (event.action == core::action::kStart) {
-      out.set_container_event_type(wire::CONTAINER_STARTED_EVENT);
-    } else if (event.action == (of_pod ? core::action::kExit : core::action::kDie)) {
-      out.set_container_event_type(wire::CONTAINER_STOPPED_EVENT);
-    } else if (event.action == (of_pod ? core::action::kDelete : core::action::kDestroy)) {
-      out.set_container_event_type(wire::CONTAINER_DELETED_EVENT);
-    } else {
-      return std::nullopt;
-    }
-    const bool gone = out.container_event_type() == wire::CONTAINER_DELETED_EVENT;
-    const std::string pod_id = of_pod ? event.id : PodOf(in, event.id, known);
-    if (!of_pod && gone) known.pod_of.erase(event.id);
-    if (pod_id.empty()) return std::nullopt;
-    out.set_container_id(event.id);
-    out.set_created_at(absl::ToUnixNanos(event.at));
-    const absl::StatusOr<core::Pod> pod = parts_.pods->Get(in, pod_id);
-    if (!pod.ok()) {
-      const auto last = known.pods.find(pod_id);
-      if (last == known.pods.end()) return std::nullopt;  // not one of the kubelet's
-      *out.mutable_pod_sandbox_status() = last->second;
-      out.mutable_pod_sandbox_status()->set_state(wire::SANDBOX_NOTREADY);
-      if (of_pod && gone) known.pods.erase(last);
-      return out;
-    }
-    *out.mutable_pod_sandbox_status() = ToSandboxStatus(*pod);
-    known.pods[pod_id] = out.pod_sandbox_status();
-    absl::StatusOr<std::vector<core::LoadedContainer>> all =
-        parts_.pods->WholeContainers(in, pod_id);
-    if (!all.ok()) return out;
-    for (core::LoadedContainer& loaded : *all)
-      *out.add_containers_statuses() = ToStatus(WithTask(std::move(loaded)), &*pod);
-    return out;
-  }
-
-  // "" for one that is of no pod, or came and went before it was looked at.
-  std::string PodOf(const core::CallContext& in, const std::string& container, Known& known) {
-    const auto found = known.pod_of.find(container);
-    if (found != known.pod_of.end()) return found->second;
-    const absl::StatusOr<core::LoadedContainer> loaded = parts_.pods->Container(in, container);
-    if (!loaded.ok()) return "";
-    return known.pod_of[container] = loaded->record.sandbox();
-  }
-
   // Shows `take` what the filter selects, in order of id.
   absl::Status EachContainer(const Call& call, const wire::ContainerFilter& filter,
                              absl::FunctionRef<void(wire::Container)> take) {
@@ -774,7 +554,7 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
       if (!absl::StartsWith(loaded.id(), filter.id())) return;
       if (!absl::StartsWith(loaded.record.sandbox(), filter.pod_sandbox_id())) return;
       now.loaded = std::move(loaded);
-      AddTask(now);
+      AddTask(*parts_.tasks, now);
       const bool wanted = LabelsFit(now.config.labels(), filter.label_selector()) &&
                           (!filter.has_state() || filter.state().state() == StateOf(now));
       if (wanted) take(ToContainerItem(now));
@@ -782,20 +562,9 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
     });
   }
 
-  ContainerNow WithTask(core::LoadedContainer loaded) {
-    ContainerNow now;
-    now.loaded = std::move(loaded);
-    AddTask(now);
-    return now;
-  }
-  void AddTask(ContainerNow& now) {
-    absl::StatusOr<core::Process> task = parts_.tasks->Get(kNamespace, now.loaded.id(), "");
-    now.task = task.ok() ? std::optional<core::Process>(*std::move(task)) : std::nullopt;
-    ReadConfig(now);
-  }
   absl::StatusOr<ContainerNow> Load(const core::CallContext& in, const std::string& id) {
     GANTRY_ASSIGN_OR_RETURN(core::LoadedContainer loaded, parts_.pods->Container(in, id));
-    return WithTask(std::move(loaded));
+    return WithTask(*parts_.tasks, std::move(loaded));
   }
   // An image that is not here is an error of the container's creation.
   void NameImageOf(const core::CallContext& in, wire::Mount& mount) {

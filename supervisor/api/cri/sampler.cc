@@ -3,8 +3,11 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/match.h"
 #include "absl/time/time.h"
 
+#include "base/status_macros.h"
+#include "supervisor/api/cri/container_now.h"
 #include "supervisor/core/cgroup_use.h"
 #include "supervisor/core/pod_service.h"
 #include "supervisor/core/task_service.h"
@@ -74,6 +77,56 @@ void Sampler::CountProcesses(const core::CallContext& context,
         parts_.pods->ProcessUseOf(context, sample.container.loaded.id());
     if (use.ok()) sample.processes = *use;
   }
+}
+
+absl::StatusOr<std::vector<ContainerSample>> Sampler::Samples(
+    const core::CallContext& in, const wire::ContainerStatsFilter& filter) {
+  GANTRY_ASSIGN_OR_RETURN(std::vector<core::LoadedContainer> all, parts_.pods->Containers(in));
+  std::vector<ContainerNow> wanted;
+  for (core::LoadedContainer& loaded : all) {
+    if (!absl::StartsWith(loaded.id(), filter.id())) continue;
+    if (!absl::StartsWith(loaded.record.sandbox(), filter.pod_sandbox_id())) continue;
+    ContainerNow now = WithTask(*parts_.tasks, std::move(loaded));
+    if (StateOf(now) == wire::CONTAINER_EXITED) continue;
+    if (LabelsFit(now.config.labels(), filter.label_selector())) wanted.push_back(std::move(now));
+  }
+  return Sample(in, std::move(wanted));
+}
+
+absl::StatusOr<std::vector<ContainerSample>> Sampler::SamplesOf(const core::CallContext& in,
+                                                                const core::Pod& pod) {
+  GANTRY_ASSIGN_OR_RETURN(std::vector<core::LoadedContainer> all,
+                          parts_.pods->Containers(in, pod.id));
+  std::vector<ContainerNow> running;
+  for (core::LoadedContainer& loaded : all) {
+    ContainerNow now = WithTask(*parts_.tasks, std::move(loaded));
+    if (StateOf(now) == wire::CONTAINER_RUNNING) running.push_back(std::move(now));
+  }
+  return Sample(in, std::move(running));
+}
+
+absl::StatusOr<std::vector<wire::PodSandboxStats>> Sampler::PodStats(
+    const core::CallContext& in, const wire::PodSandboxStatsFilter& filter) {
+  std::vector<wire::PodSandboxStats> out;
+  for (const core::Pod& pod : parts_.pods->List(in)) {
+    if (!pod.ready || !absl::StartsWith(pod.id, filter.id())) continue;
+    if (!LabelsFit(pod.config->labels(), filter.label_selector())) continue;
+    GANTRY_ASSIGN_OR_RETURN(const std::vector<ContainerSample> samples, SamplesOf(in, pod));
+    out.push_back(ToPodStats(pod, samples, Sample(pod)));
+  }
+  return out;
+}
+
+absl::StatusOr<std::vector<wire::PodSandboxMetrics>> Sampler::PodMetrics(
+    const core::CallContext& in) {
+  std::vector<wire::PodSandboxMetrics> out;
+  for (const core::Pod& pod : parts_.pods->List(in)) {
+    if (!pod.ready) continue;
+    GANTRY_ASSIGN_OR_RETURN(std::vector<ContainerSample> samples, SamplesOf(in, pod));
+    CountProcesses(in, samples);
+    out.push_back(ToMetrics(pod, samples));
+  }
+  return out;
 }
 
 }  // namespace gantry::api::cri

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 
 #include "supervisor/api/cri/cri_door.h"
@@ -30,6 +31,17 @@ class Sampler {
   std::optional<PodSample> Sample(const core::Pod& pod);
   // Fills in `processes`, which takes a walk through /proc.
   void CountProcesses(const core::CallContext& context, std::vector<ContainerSample>& samples);
+
+  // Of all containers that have not ended and that the filter selects.
+  absl::StatusOr<std::vector<ContainerSample>> Samples(const core::CallContext& in,
+                                                       const wire::ContainerStatsFilter& filter);
+  // Of the pod's running containers.
+  absl::StatusOr<std::vector<ContainerSample>> SamplesOf(const core::CallContext& in,
+                                                         const core::Pod& pod);
+  // Of all pods that are ready, with their containers.
+  absl::StatusOr<std::vector<wire::PodSandboxStats>> PodStats(
+      const core::CallContext& in, const wire::PodSandboxStatsFilter& filter);
+  absl::StatusOr<std::vector<wire::PodSandboxMetrics>> PodMetrics(const core::CallContext& in);
 
  private:
   struct Look {
