@@ -131,9 +131,18 @@ TEST_F(JournaldTest, MessagesHaveTheFieldsOfTheContainer) {
         std::string("MESSAGE=oops\nPRIORITY=3\n"), absl::StrCat("CONTAINER_ID_FULL=", id, "\n"),
         absl::StrCat("CONTAINER_ID=", id.substr(0, 12), "\n"), std::string("CONTAINER_NAME=cj\n"),
         std::string("CONTAINER_TAG=cj\n"), std::string("IMAGE_NAME=busybox:test\n"),
-        std::string("TIER=front\n"), std::string("CONTAINER_PARTIAL_MESSAGE=true\n")}) {
+        std::string("TIER=front\n"),
+        // The two pieces of the long line: a reader puts them together by its id.
+        std::string("CONTAINER_PARTIAL_ORDINAL=1\nCONTAINER_PARTIAL_LAST=false\n"
+                    "CONTAINER_PARTIAL_MESSAGE=true\n"),
+        std::string("CONTAINER_PARTIAL_ORDINAL=2\nCONTAINER_PARTIAL_LAST=true\n")}) {
     EXPECT_TRUE(journal.Gets(part)) << part << "\nnot in:\n" << journal.Received();
   }
+  const std::string key = "CONTAINER_PARTIAL_ID=";
+  const size_t first = journal.Received().find(key);
+  ASSERT_NE(first, std::string::npos);
+  const std::string line = journal.Received().substr(first, key.size() + 64);
+  EXPECT_TRUE(absl::StrContains(journal.Received().substr(first + line.size()), line));
   EXPECT_TRUE(bed_->StatusBecomes("cj", "exited"));
   EXPECT_TRUE(absl::StrContains(bed_->CtlOut({"logs", "cj"}), "last"));
   EXPECT_TRUE(Eventually([&] { return Delivery("cj", "DroppedLines") == 0; }));

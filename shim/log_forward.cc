@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -53,12 +54,17 @@ void AppendField(absl::string_view name, absl::string_view value, std::string& o
 }
 
 std::string Journald(const ForwardOptions& options, LogStream stream, absl::string_view text,
-                     bool complete) {
+                     const LinePart& part) {
   std::string out;
   AppendField("MESSAGE", text, out);
   AppendField("PRIORITY", stream == LogStream::kStderr ? "3" : "6", out);
   AppendField("SYSLOG_IDENTIFIER", options.tag, out);
-  if (!complete) AppendField("CONTAINER_PARTIAL_MESSAGE", "true", out);
+  if (!part.id.empty()) {
+    AppendField("CONTAINER_PARTIAL_ID", part.id, out);
+    AppendField("CONTAINER_PARTIAL_ORDINAL", absl::StrCat(part.ordinal), out);
+    AppendField("CONTAINER_PARTIAL_LAST", part.last ? "true" : "false", out);
+    if (!part.last) AppendField("CONTAINER_PARTIAL_MESSAGE", "true", out);
+  }
   for (const auto& [name, value] : options.fields) AppendField(name, value, out);
   return out;
 }
@@ -113,7 +119,7 @@ void AppendText(absl::string_view text, std::string& out) {
 }
 
 std::string Fluentd(const ForwardOptions& options, LogStream stream, absl::string_view text,
-                    bool complete, absl::Time at) {
+                    const LinePart& part, absl::Time at) {
   std::string out = "\x93";  // [tag, time, record]
   AppendText(options.tag, out);
   const int64_t seconds = absl::ToUnixSeconds(at);
@@ -129,7 +135,7 @@ std::string Fluentd(const ForwardOptions& options, LogStream stream, absl::strin
     AppendBigEndian(static_cast<uint64_t>(seconds), 4, out);
   }
   out += '\xde';
-  AppendBigEndian(options.fields.size() + (complete ? 2 : 3), 2, out);
+  AppendBigEndian(options.fields.size() + (part.id.empty() ? 2 : 6), 2, out);
   for (const auto& [name, value] : options.fields) {
     AppendText(name, out);
     AppendText(value, out);
@@ -138,9 +144,17 @@ std::string Fluentd(const ForwardOptions& options, LogStream stream, absl::strin
   AppendText(stream == LogStream::kStdout ? "stdout" : "stderr", out);
   AppendText("log", out);
   AppendText(text, out);
-  if (!complete) {
-    AppendText("partial_message", out);
-    AppendText("true", out);
+  // Unlike journald's, the last piece says that it is one, too.
+  if (!part.id.empty()) {
+    const std::pair<absl::string_view, std::string> fields[] = {
+        {"partial_message", "true"},
+        {"partial_id", part.id},
+        {"partial_ordinal", absl::StrCat(part.ordinal)},
+        {"partial_last", part.last ? "true" : "false"}};
+    for (const auto& [name, value] : fields) {
+      AppendText(name, out);
+      AppendText(value, out);
+    }
   }
   return out;
 }
@@ -195,12 +209,12 @@ bool ParseTarget(absl::string_view text, Target& target) {
 }  // namespace
 
 std::string EncodeForwarded(const ForwardOptions& options, LogStream stream, absl::string_view text,
-                            bool complete, absl::Time at) {
+                            const LinePart& part, absl::Time at) {
   switch (options.protocol) {
     case Protocol::kJournald:
-      return Journald(options, stream, text, complete);
+      return Journald(options, stream, text, part);
     case Protocol::kFluentd:
-      return Fluentd(options, stream, text, complete, at);
+      return Fluentd(options, stream, text, part, at);
     case Protocol::kSyslogLocal:
     case Protocol::kSyslogRfc3164:
     case Protocol::kSyslogRfc5424:
@@ -357,8 +371,24 @@ void LogForward::WatchForRoom(bool wanted) {
   loop_->SetEvents(socket_.get(), wanted ? uint32_t{EPOLLOUT} : 0u);
 }
 
+LinePart LogForward::NextPart(LogStream stream, bool complete) {
+  LinePart& line = lines_[static_cast<int>(stream)];
+  if (line.id.empty() && complete) return {};
+  if (line.id.empty()) {
+    unsigned char bytes[32] = {};
+    // Up to 256 bytes come at once. An id of zeros is better than a line that is not sent.
+    (void)!getrandom(bytes, sizeof bytes, 0);
+    line.id = absl::BytesToHexString(
+        absl::string_view(reinterpret_cast<const char*>(bytes), sizeof bytes));
+  }
+  ++line.ordinal;
+  line.last = complete;
+  if (!complete) return line;
+  return std::exchange(line, LinePart());
+}
+
 void LogForward::Write(LogStream stream, absl::string_view text, bool complete, absl::Time at) {
-  std::string message = EncodeForwarded(options_, stream, text, complete, at);
+  std::string message = EncodeForwarded(options_, stream, text, NextPart(stream, complete), at);
   if (waiting_bytes_ + message.size() > options_.max_buffer_bytes) {
     ++dropped_lines_;
     NoteChange();

@@ -54,9 +54,16 @@ struct ForwardOptions {
 // What the daemon wrote to <log_path>.forward. kNotFound: nothing. kDataLoss: damaged.
 absl::StatusOr<ForwardOptions> ReadForwardOptions(const std::string& log_path);
 
-// One message as the protocol has it. `complete`: the piece ends a line.
+// Which part of a line a piece is, in the words of docker's drivers.
+struct LinePart {
+  std::string id;   // of the line, 64 hexadecimal digits; "": the piece is a whole line
+  int ordinal = 0;  // from 1
+  bool last = true;
+};
+
+// One message as the protocol has it.
 std::string EncodeForwarded(const ForwardOptions& options, LogStream stream, absl::string_view text,
-                            bool complete, absl::Time at);
+                            const LinePart& part, absl::Time at);
 
 class LogForward {
  public:
@@ -66,6 +73,7 @@ class LogForward {
   LogForward(const LogForward&) = delete;
   LogForward& operator=(const LogForward&) = delete;
 
+  // `complete`: the piece ends a line.
   void Write(LogStream stream, absl::string_view text, bool complete, absl::Time at);
 
   uint64_t delivered_lines() const { return delivered_lines_; }
@@ -82,6 +90,7 @@ class LogForward {
   void WatchForRoom(bool wanted);
   void NoteChange();
   void WriteStatus();
+  LinePart NextPart(LogStream stream, bool complete);
 
   EventLoop* const loop_;
   const ForwardOptions options_;
@@ -91,6 +100,7 @@ class LogForward {
   bool connected_ = false;  // false with a valid socket: the connection is under way
   bool watched_ = false;
   bool refused_ = false;  // an earlier datagram was, as the last send() said
+  LinePart lines_[2];     // by stream: the line whose pieces are coming
   std::deque<std::string> waiting_;
   size_t sent_of_first_ = 0;  // bytes of the first message that a stream took
   size_t waiting_bytes_ = 0;

@@ -36,27 +36,35 @@ ForwardOptions Options(Protocol protocol) {
 TEST(EncodeForwardedTest, JournaldHasFieldsAndLengthsWhereThereIsANewline) {
   ForwardOptions options = Options(Protocol::kJournald);
   options.fields = {{"CONTAINER_NAME", "web"}};
-  EXPECT_EQ(EncodeForwarded(options, LogStream::kStdout, "hello", true, kAt),
+  EXPECT_EQ(EncodeForwarded(options, LogStream::kStdout, "hello", {}, kAt),
             "MESSAGE=hello\nPRIORITY=6\nSYSLOG_IDENTIFIER=web\nCONTAINER_NAME=web\n");
-  const std::string two = EncodeForwarded(options, LogStream::kStderr, "a\nb", false, kAt);
+  const std::string two =
+      EncodeForwarded(options, LogStream::kStderr, "a\nb", {"5eed", 1, false}, kAt);
   EXPECT_EQ(two.substr(0, 21), std::string("MESSAGE\n") + '\3' + std::string(7, '\0') + "a\nb\nP");
   EXPECT_TRUE(absl::StrContains(two, "PRIORITY=3\n"));
-  EXPECT_TRUE(absl::StrContains(two, "CONTAINER_PARTIAL_MESSAGE=true\n"));
+  EXPECT_TRUE(absl::StrContains(two,
+                                "CONTAINER_PARTIAL_ID=5eed\nCONTAINER_PARTIAL_ORDINAL=1\n"
+                                "CONTAINER_PARTIAL_LAST=false\nCONTAINER_PARTIAL_MESSAGE=true\n"));
+  const std::string last =
+      EncodeForwarded(options, LogStream::kStderr, "c", {"5eed", 2, true}, kAt);
+  EXPECT_TRUE(absl::StrContains(last,
+                                "CONTAINER_PARTIAL_ID=5eed\nCONTAINER_PARTIAL_ORDINAL=2\n"
+                                "CONTAINER_PARTIAL_LAST=true\nCONTAINER_NAME=web\n"));
 }
 
 TEST(EncodeForwardedTest, SyslogHasPriorityTimeAndTag) {
   EXPECT_TRUE(absl::StartsWith(
-      EncodeForwarded(Options(Protocol::kSyslogLocal), LogStream::kStdout, "x", true, kAt),
+      EncodeForwarded(Options(Protocol::kSyslogLocal), LogStream::kStdout, "x", {}, kAt),
       "<30>Nov 1"));
   EXPECT_TRUE(absl::EndsWith(
-      EncodeForwarded(Options(Protocol::kSyslogLocal), LogStream::kStderr, "x", true, kAt),
+      EncodeForwarded(Options(Protocol::kSyslogLocal), LogStream::kStderr, "x", {}, kAt),
       " web[42]: x\n"));
   EXPECT_TRUE(absl::EndsWith(
-      EncodeForwarded(Options(Protocol::kSyslogRfc3164), LogStream::kStdout, "x", true, kAt),
+      EncodeForwarded(Options(Protocol::kSyslogRfc3164), LogStream::kStdout, "x", {}, kAt),
       " host1 web[42]: x\n"));
   ForwardOptions local = Options(Protocol::kSyslogRfc5424Micro);
   local.facility = 16;
-  const std::string micro = EncodeForwarded(local, LogStream::kStderr, "x", true, kAt);
+  const std::string micro = EncodeForwarded(local, LogStream::kStderr, "x", {}, kAt);
   EXPECT_TRUE(absl::StartsWith(micro, "<131>1 2023-11-1")) << micro;
   EXPECT_TRUE(absl::StrContains(micro, ".123456")) << micro;
   EXPECT_TRUE(absl::EndsWith(micro, " host1 web 42 web - x\n")) << micro;
@@ -64,17 +72,21 @@ TEST(EncodeForwardedTest, SyslogHasPriorityTimeAndTag) {
 
 TEST(EncodeForwardedTest, FluentdIsMessagePack) {
   ForwardOptions options = Options(Protocol::kFluentd);
-  const std::string message = EncodeForwarded(options, LogStream::kStdout, "hi", true, kAt);
+  const std::string message = EncodeForwarded(options, LogStream::kStdout, "hi", {}, kAt);
   const std::string expected = std::string("\x93\xa3web\xce\x65\x53\xf1\x00\xde\x00\x02", 13) +
                                "\xa6source\xa6stdout\xa3log\xa2hi";
   EXPECT_EQ(message, expected);
   options.sub_second = true;
-  EXPECT_TRUE(absl::StrContains(EncodeForwarded(options, LogStream::kStdout, "hi", true, kAt),
+  EXPECT_TRUE(absl::StrContains(EncodeForwarded(options, LogStream::kStdout, "hi", {}, kAt),
                                 absl::string_view("\xd7\x00\x65\x53\xf1\x00\x07\x5b\xcd\x15", 10)));
   const std::string large =
-      EncodeForwarded(options, LogStream::kStdout, std::string(300, 'x'), false, kAt);
+      EncodeForwarded(options, LogStream::kStdout, std::string(300, 'x'), {"5eed", 2, true}, kAt);
   EXPECT_TRUE(absl::StrContains(large, absl::string_view("\xa3log\xda\x01\x2cxxx", 10)));
-  EXPECT_TRUE(absl::EndsWith(large, "\xafpartial_message\xa4true"));
+  EXPECT_TRUE(absl::EndsWith(large,
+                             "\xafpartial_message\xa4true\xaapartial_id\xa4"
+                             "5eed"
+                             "\xafpartial_ordinal\xa1"
+                             "2\xacpartial_last\xa4true"));
 }
 
 class LogForwardTest : public testing::Test {
@@ -114,6 +126,32 @@ class LogForwardTest : public testing::Test {
   std::unique_ptr<EventLoop> loop_;
 };
 
+TEST_F(LogForwardTest, PiecesOfALineAreNumberedByStream) {
+  const UniqueFd server = ListenAt(dir_.path() + "/log", SOCK_DGRAM);
+  ForwardOptions options = Options(Protocol::kJournald);
+  options.address = "unixgram:" + dir_.path() + "/log";
+  LogForward forward(loop_.get(), options);
+  forward.Write(LogStream::kStdout, "a", false, kAt);
+  forward.Write(LogStream::kStderr, "whole", true, kAt);
+  forward.Write(LogStream::kStdout, "b", true, kAt);
+  forward.Write(LogStream::kStdout, "c", false, kAt);
+  const auto id = [](const std::string& message) {
+    const size_t at = message.find("CONTAINER_PARTIAL_ID=");
+    return at == std::string::npos ? "" : message.substr(at + 21, 64);
+  };
+  const std::string first = Receive(server.get());
+  EXPECT_EQ(id(first).find_first_not_of("0123456789abcdef"), std::string::npos) << first;
+  EXPECT_TRUE(absl::StrContains(first, "CONTAINER_PARTIAL_ORDINAL=1\n")) << first;
+  EXPECT_EQ(id(Receive(server.get())), "");
+  const std::string second = Receive(server.get());
+  EXPECT_EQ(id(second), id(first));
+  EXPECT_TRUE(absl::StrContains(second, "CONTAINER_PARTIAL_ORDINAL=2\n")) << second;
+  EXPECT_TRUE(absl::StrContains(second, "CONTAINER_PARTIAL_LAST=true\n")) << second;
+  const std::string other = Receive(server.get());
+  EXPECT_NE(id(other), id(first));
+  EXPECT_TRUE(absl::StrContains(other, "CONTAINER_PARTIAL_ORDINAL=1\n")) << other;
+}
+
 TEST_F(LogForwardTest, LinesReachADatagramSocketOneEach) {
   const UniqueFd server = ListenAt(dir_.path() + "/log", SOCK_DGRAM);
   ForwardOptions options = Options(Protocol::kSyslogLocal);
@@ -149,7 +187,7 @@ TEST_F(LogForwardTest, APeerThatIsGoneCostsABoundedBufferAndIsToldOf) {
   const UniqueFd peer(accept4(server.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
   ASSERT_TRUE(peer.valid());
   EXPECT_EQ(Receive(peer.get()).size(),
-            kept * EncodeForwarded(options, LogStream::kStdout, text, true, kAt).size());
+            kept * EncodeForwarded(options, LogStream::kStdout, text, {}, kAt).size());
   EXPECT_EQ(forward.problem(), "");
 }
 
@@ -166,7 +204,7 @@ TEST_F(LogForwardTest, APeerThatReadsNothingHoldsNothingUp) {
   // It reads again: every line that was not dropped arrives, none torn.
   const UniqueFd peer(accept4(server.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
   ASSERT_TRUE(peer.valid());
-  const size_t each = EncodeForwarded(options, LogStream::kStdout, text, true, kAt).size();
+  const size_t each = EncodeForwarded(options, LogStream::kStdout, text, {}, kAt).size();
   size_t received = 0;
   const size_t expected = (1000 - forward.dropped_lines()) * each;
   EXPECT_TRUE(RunUntil([&] {
