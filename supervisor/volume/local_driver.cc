@@ -97,7 +97,11 @@ absl::Status CheckVolumeName(absl::string_view name) {
 
 absl::StatusOr<std::unique_ptr<LocalDriver>> LocalDriver::Open(const std::string& root) {
   const std::string directory = absl::StrCat(root, "/volumes");
-  GANTRY_RETURN_IF_ERROR(MakeDirectories(directory, 0701));
+  // Closed to the users of the host: a set-id program that a container's root leaves in a volume is
+  // its owner's wherever it is started. Runtimes open what they mount with the host's rights.
+  GANTRY_RETURN_IF_ERROR(MakeDirectories(directory, 0700));
+  if (chmod(directory.c_str(), 0700) != 0)
+    return ErrnoToStatus(errno, absl::StrCat("chmod ", directory));
   return std::unique_ptr<LocalDriver>(new LocalDriver(directory));
 }
 

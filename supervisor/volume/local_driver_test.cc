@@ -57,6 +57,17 @@ TEST_F(LocalDriverTest, MakesADirectoryThatOnlyItsDataIsOpenIn) {
   EXPECT_EQ(entry.st_mode & 07777, 0755u);
 }
 
+TEST_F(LocalDriverTest, NoUserOfTheHostReachesAVolume) {
+  struct stat entry;
+  ASSERT_EQ(stat(dir_.Join("volumes").c_str(), &entry), 0);
+  EXPECT_EQ(entry.st_mode & 07777, 0700u);
+  // An earlier version left it open.
+  ASSERT_EQ(chmod(dir_.Join("volumes").c_str(), 0701), 0);
+  driver_ = LocalDriver::Open(dir_.path()).value();
+  ASSERT_EQ(stat(dir_.Join("volumes").c_str(), &entry), 0);
+  EXPECT_EQ(entry.st_mode & 07777, 0700u);
+}
+
 TEST_F(LocalDriverTest, NamespacesHaveDirectoriesOfTheirOwn) {
   const VolumeKey other = {"k8s.io", "data"};
   ASSERT_TRUE(driver_->Make(volume_, false).ok());
