@@ -1,9 +1,10 @@
 // Attacks through the Docker door: links that are swapped under a copy, programs and libraries of
 // an image that a daemon might run, descriptors and programs of the host, requests that two readers
-// might read differently, streams that nobody reads.
+// might read differently, streams that nobody reads, sockets and files that are open to others.
 //
 // Each runs a few rounds; GANTRY_ATTACK_ROUNDS says how many times as many.
 #include <dirent.h>
+#include <sched.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -475,6 +476,80 @@ TEST_F(DockerAttackTest, OutputChildrenAndClientsThatLeaveKeepNothing) {
   EXPECT_THAT(Run("runs", R"({"Cmd":["echo","well"],"AttachStdout":true})"), HasSubstr("well"));
   deaf.clear();
   EXPECT_THAT(Ask("DELETE", "/containers/runs?force=1"), StartsWith("HTTP/1.1 204"));
+}
+
+// ---- what is open to others on this host ----
+
+// In a network of the test's own, which is the host's for the daemon: what is found there is ours.
+class HostNetworkTest : public DockerAttackTest {
+ protected:
+  void SetUp() override {
+    if (geteuid() != 0) GTEST_SKIP() << "containers need root";
+    ASSERT_EQ(unshare(CLONE_NEWNET), 0);
+    ASSERT_TRUE(Ok(RunProgram({"ip", "link", "set", "lo", "up"})));
+    DockerAttackTest::SetUp();
+  }
+};
+
+TEST_F(HostNetworkTest, NothingOfOursServesAContainerInTheHostsNetwork) {
+  // Each has a shim with a socket of its own.
+  Start("beside", "sleep 1000");
+  Start("local", "sleep 1000", R"(,"HostConfig":{"NetworkMode":"none"})");
+  Create(R"({"Image":"busybox:door","Cmd":["/hostile","scan"],"HostConfig":)"
+         R"({"NetworkMode":"host","CapAdd":["NET_ADMIN","NET_RAW"]}})",
+         "scanner");
+  EXPECT_THAT(Put("scanner", "/", Tar(absl::StrCat("cp ", Program("hostile"), " hostile"))),
+              StartsWith("HTTP/1.1 200"));
+  EXPECT_THAT(Ask("POST", "/containers/scanner/start"), StartsWith("HTTP/1.1 204"));
+  Ask("POST", "/containers/scanner/wait");
+  const std::string said = Ask("GET", "/containers/scanner/logs?stdout=1&stderr=1");
+  // The daemon's own socket is among those that it sees, but has no path in the container.
+  EXPECT_THAT(said, HasSubstr("sockets were seen"));
+  EXPECT_THAT(said, HasSubstr("scanned"));
+  for (const absl::string_view line : absl::StrSplit(said, '\n')) {
+    const size_t at = line.find("ANSWERED ");
+    if (at == absl::string_view::npos) continue;
+    // The port that kubelet is sent to for its streams: without a token of ours it has nothing.
+    EXPECT_THAT(std::string(line.substr(at)),
+                testing::MatchesRegex("ANSWERED 127.0.0.1:[0-9]+ HTTP/1.1 404 .*"));
+  }
+}
+
+TEST_F(DockerAttackTest, NothingOfOursIsOpenToAUserOfTheHost) {
+  // A program that is its owner's wherever it is started: in the image, in a layer that a container
+  // writes, and in a volume.
+  const std::string plant =
+      "cp /bin/busybox /planted; chmod 4755 /planted; chmod 777 /; "
+      "mkdir -p /vol; cp /planted /vol/planted; chmod 4755 /vol/planted; chmod 777 /vol; echo "
+      "done; "
+      "sleep 1000";
+  Start("plants", plant, R"(,"HostConfig":{"Binds":["planted:/vol"]})");
+  ASSERT_TRUE(Eventually(
+      [&] { return absl::StrContains(Ask("GET", "/containers/plants/logs?stdout=1"), "done"); }));
+  EXPECT_THAT(Ask("POST", "/commit?container=plants&repo=planted&tag=1", "{}"),
+              StartsWith("HTTP/1.1 201"));
+  // Root lists everything; nobody is then asked for each name, because a directory that does not
+  // list its names may still let one through who knows them.
+  const auto as_nobody = [&](const std::string& which, const std::string& test) {
+    return RunProgram({"sh", "-c",
+                       absl::StrCat("find ", bed_->root(), " ", bed_->state(), " -xdev ", which,
+                                    " -print0 | setpriv --reuid=65534 --regid=65534 --clear-groups "
+                                    "xargs -0 -n 1 sh -c '[ ",
+                                    test, " \"$0\" ] && echo \"$0\"; true'")})
+        .out;
+  };
+  // The testbed's own directory above these must be open, or nothing would be shown.
+  ASSERT_EQ(RunProgram({"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "test", "-x",
+                        bed_->root()})
+                .code,
+            0);
+  EXPECT_EQ(RunProgram({"find", bed_->root(), "-name", "planted", "-perm", "-4000"}).out.empty(),
+            false);
+  EXPECT_EQ(as_nobody("-type f -perm /6000", "-e"), "") << "set-id programs";
+  EXPECT_EQ(as_nobody("-type s", "-w"), "") << "sockets";
+  EXPECT_EQ(as_nobody("\\( -type f -o -type d -o -type p \\)", "-w"), "") << "writable";
+  // The mount points below all containers are empty.
+  EXPECT_EQ(as_nobody("-type f -size +0", "-r"), "") << "readable";
 }
 
 }  // namespace

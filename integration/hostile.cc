@@ -6,18 +6,28 @@
 //   trace           tries for ever to attach to processes that join the container, before they have
 //                   become what they are to run
 //   hold            a child holds standard output for a day, the parent ends
+//   scan            connects to every unix socket and every port of its network and says which
+//                   answered
 //   PROGRAM         makes the file /pwned
 //
 // Linked statically, so that an image needs nothing else.
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <initializer_list>
 
 namespace {
 
@@ -105,6 +115,83 @@ void WriteInto(int file) {
   }
 }
 
+// Says whether something took the connection, and the first line of its answer to a request.
+void Try(int type, const void* address, socklen_t size, const char* name) {
+  const auto* const to = static_cast<const sockaddr*>(address);
+  const int fd = socket(to->sa_family, type | SOCK_CLOEXEC, 0);
+  if (fd < 0) return;
+  char ours[sizeof(sockaddr_storage)] = {};
+  socklen_t ours_size = sizeof ours;
+  // A port that nobody has may be the one that the kernel chose for this very connection.
+  if (connect(fd, to, size) == 0 &&
+      (getsockname(fd, reinterpret_cast<sockaddr*>(ours), &ours_size) != 0 || ours_size != size ||
+       memcmp(ours, to, size) != 0)) {
+    const timeval limit = {2, 0};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    constexpr char kRequest[] =
+        "POST /v1.41/containers/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\n"
+        "Content-Length: 2\r\n\r\n{}";
+    char answer[200] = {};
+    if (type == SOCK_STREAM && send(fd, kRequest, sizeof kRequest - 1, MSG_NOSIGNAL) > 0 &&
+        recv(fd, answer, sizeof answer - 1, 0) > 0)
+      answer[strcspn(answer, "\r\n")] = '\0';
+    printf("ANSWERED %s %s\n", name, answer);
+  }
+  close(fd);
+}
+
+// Of the network namespace that this process is in, whoever made them.
+void ScanUnixSockets() {
+  FILE* const list = fopen("/proc/self/net/unix", "re");
+  if (list == nullptr) return;
+  char line[512], name[256];
+  int seen = 0;
+  while (fgets(line, sizeof line, list) != nullptr) {
+    unsigned type = 0;
+    name[0] = '\0';
+    // Number, references, protocol, flags, type, state, inode, name.
+    if (sscanf(line, "%*s %*s %*s %*s %x %*s %*s %255s", &type, name) < 1) continue;
+    ++seen;
+    const size_t length = strlen(name);
+    sockaddr_un address = {};
+    address.sun_family = AF_UNIX;
+    if (length == 0 || length >= sizeof address.sun_path) continue;
+    memcpy(address.sun_path, name, length);
+    if (name[0] == '@') address.sun_path[0] = '\0';
+    const size_t size = offsetof(sockaddr_un, sun_path) + length + (name[0] == '@' ? 0 : 1);
+    Try(static_cast<int>(type), &address, static_cast<socklen_t>(size), name);
+  }
+  fclose(list);
+  printf("%s\n", seen > 0 ? "sockets were seen" : "no socket was seen");
+}
+
+void ScanPorts() {
+  char name[64];
+  for (int port = 1; port < 65536; ++port) {
+    sockaddr_in ip4 = {};
+    ip4.sin_family = AF_INET;
+    ip4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    ip4.sin_port = htons(static_cast<uint16_t>(port));
+    snprintf(name, sizeof name, "127.0.0.1:%d", port);
+    Try(SOCK_STREAM, &ip4, sizeof ip4, name);
+    sockaddr_in6 ip6 = {};
+    ip6.sin6_family = AF_INET6;
+    ip6.sin6_addr = IN6ADDR_LOOPBACK_INIT;
+    ip6.sin6_port = htons(static_cast<uint16_t>(port));
+    snprintf(name, sizeof name, "[::1]:%d", port);
+    Try(SOCK_STREAM, &ip6, sizeof ip6, name);
+  }
+  // What takes datagrams does not answer to a connection.
+  for (const char* path : {"/proc/self/net/udp", "/proc/self/net/udp6"}) {
+    FILE* const list = fopen(path, "re");
+    char line[512];
+    for (int i = 0; list != nullptr && fgets(line, sizeof line, list) != nullptr; ++i) {
+      if (i > 0) printf("ANSWERED udp %s", line);
+    }
+    if (list != nullptr) fclose(list);
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -112,6 +199,12 @@ int main(int argc, char** argv) {
   const char* const what = argc > 1 && strcmp(name, "hostile") == 0 ? argv[1] : "";
   if (strcmp(what, "overwrite") == 0) Overwrite();
   if (strcmp(what, "trace") == 0) Trace();
+  if (strcmp(what, "scan") == 0) {
+    ScanUnixSockets();
+    ScanPorts();
+    puts("scanned");
+    return 0;
+  }
   if (strcmp(what, "hold") == 0) {
     if (fork() == 0) sleep(86400);
     return 0;
