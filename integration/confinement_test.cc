@@ -173,6 +173,14 @@ TEST_F(ConfinementTest, UsersAndGroupsAreThoseThatWereAskedFor) {
   EXPECT_EQ(Status(pid, "Uid"), "1000\t1000\t1000\t1000");
   EXPECT_EQ(Status(pid, "Gid"), "1001\t1001\t1001\t1001");
   EXPECT_EQ(Status(pid, "Groups"), "44 45 1001");
+  // Numbers that a careless reader takes for another one, or for a name: CVE-2024-40635.
+  for (const char* user : {"4294967296", "4294967295", "2147483648", "18446744073709551616", "-1",
+                           "00", "0x0", "+0", " 0", "1000:4294967296", "1000:-1"}) {
+    const Outcome run = Try({"-u", user}, "id -u");
+    EXPECT_EQ(run.code, 125) << user;
+    EXPECT_EQ(run.out, "") << user;
+  }
+  EXPECT_EQ(Try({"-u", "2147483647"}, "id -u").out, "2147483647\n");
 }
 
 TEST_F(ConfinementTest, SystemCallsGetTheProfilesAnswer) {

@@ -165,6 +165,28 @@ TEST_F(RaceTest, MountsBelowASharedDirectoryStayInTheContainer) {
   }
 }
 
+// As below, without the race: what a runtime finds as /dev/null is the kernel's file each time.
+TEST_F(RaceTest, NothingStartsWhereMasksWouldBeALinksTarget) {
+  constexpr char kCorePattern[] = "/proc/sys/kernel/core_pattern";
+  const std::string pattern = ReadFile(kCorePattern, 4096).value();
+  const std::string dev = bed_->scratch() + "/dev";
+  ASSERT_TRUE(MakeDirectories(dev, 0755).ok());
+  ASSERT_EQ(symlink(kCorePattern, (dev + "/null").c_str()), 0);
+  for (const char* runtime : {"crun", "runc"}) {
+    const Outcome run =
+        bed_->Ctl({"run", "--rm", "--runtime", runtime, "-v", dev + ":/dev", kImage, "sh", "-c",
+                   "for f in kcore keys timer_list latency_stats sched_debug; do"
+                   "  [ -e /proc/$f ] || continue;"
+                   "  [ -z \"$(head -c 10 /proc/$f)\" ] || echo $f has content;"
+                   "done; echo checked"});
+    EXPECT_TRUE(run.out == "checked\n" || (run.code == 125 && !run.err.empty()))
+        << runtime << ": " << run.code << "\n"
+        << run.out << run.err;
+    EXPECT_EQ(ReadFile(kCorePattern, 4096).value(), pattern) << runtime;
+    EXPECT_TRUE(WriteFile(kCorePattern, pattern).ok());
+  }
+}
+
 // What hides a file of /proc is the container's /dev/null. A /dev that a sibling shares could have,
 // for the moment that counts, a link to a file of the kernel's in its place, which would then be
 // open for writing under the hidden file's name.

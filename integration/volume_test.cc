@@ -251,7 +251,10 @@ TEST_F(VolumeTest, AHostileTreeIsCopiedWithoutLeavingIt) {
   ASSERT_EQ(symlink("../../../../../../../../etc", (root + "/data/etc").c_str()), 0);
   ASSERT_EQ(symlink("/", (root + "/data/root").c_str()), 0);
   ASSERT_EQ(symlink("/real", (root + "/link").c_str()), 0);
-  ASSERT_EQ(symlink("/../../../../../../", (root + "/up").c_str()), 0);
+  const std::string host = bed_->scratch() + "/of-the-host";
+  ASSERT_TRUE(MakeDirectories(host).ok());
+  ASSERT_TRUE(WriteFile(host + "/secret", "HOST FILE").ok());
+  ASSERT_EQ(symlink(("/../../../../../.." + host).c_str(), (root + "/up").c_str()), 0);
   ASSERT_EQ(mknod((root + "/data/null").c_str(), S_IFCHR | 0666, 0x103), 0);
   const std::string tar = bed_->scratch() + "/hostile.tar";
   ASSERT_EQ(RunProgram({"tar", "-C", root, "-cf", tar, "."}).code, 0);
@@ -264,8 +267,68 @@ TEST_F(VolumeTest, AHostileTreeIsCopiedWithoutLeavingIt) {
   ASSERT_EQ(lstat((Mountpoint("one") + "/null").c_str(), &info), 0);
   EXPECT_TRUE(S_ISCHR(info.st_mode));
   EXPECT_EQ(ReadFile(Mountpoint("two") + "/inside", 100).value_or(""), "inside");
-  // The link leads to the container's root, not to the host's.
-  EXPECT_EQ(access((Mountpoint("three") + bed_->scratch()).c_str(), F_OK), -1);
+  // The link leads to a place in the container's root, where there is nothing, not to the host's.
+  EXPECT_THAT(ListDirectory(Mountpoint("three")).value(), IsEmpty());
+}
+
+// What an image calls its volumes is a path in the image, however it is written.
+TEST_F(VolumeTest, VolumesOfAnImageNameNoPlaceOfTheHost) {
+  const std::string host = bed_->scratch() + "/of-the-host";
+  ASSERT_TRUE(MakeDirectories(host).ok());
+  ASSERT_TRUE(WriteFile(host + "/secret", "HOST FILE").ok());
+  const std::string root = bed_->scratch() + "/plain";
+  ASSERT_TRUE(MakeBusyboxRoot(root).ok());
+  ASSERT_EQ(symlink(host.c_str(), (root + "/link").c_str()), 0);
+  ASSERT_EQ(symlink("/proc/self/cwd", (root + "/magic").c_str()), 0);
+  const std::string tar = bed_->scratch() + "/plain.tar";
+  ASSERT_EQ(RunProgram({"tar", "-C", root, "-cf", tar, "."}).code, 0);
+  for (const std::string& path :
+       {absl::StrCat("/../../../../../../..", host), absl::StrCat("/bin/../../../../../..", host),
+        absl::StrCat("/./..//../", host), absl::StrCat("/link/.."), std::string("/link"),
+        absl::StrCat("/magic", host), std::string("/proc/self/root/etc"), std::string("/.."),
+        std::string("/"), std::string(".."), std::string("relative"), std::string("")}) {
+    const std::string changed = absl::StrCat("VOLUME [\"", path, "\"]");
+    if (!bed_->Ctl({"import", "--change", changed, tar, "odd:test"}).ok()) continue;
+    // Refused as a whole, or a volume that shows nothing of the host.
+    const Outcome run = bed_->Ctl(
+        {"run", "--name", "odd", "odd:test", "sh", "-c", "cat /secret /*/secret; find / -xdev"});
+    EXPECT_THAT(run.out, Not(HasSubstr("HOST FILE"))) << path;
+    for (const absl::string_view name : absl::StrSplit(Volumes(), '\n', absl::SkipEmpty())) {
+      EXPECT_EQ(RunProgram({"grep", "-rl", "HOST FILE", Mountpoint(std::string(name))}).out, "")
+          << path;
+    }
+    bed_->Ctl({"rm", "-f", "-v", "odd"});
+  }
+  EXPECT_EQ(Volumes(), "");
+  EXPECT_THAT(ListDirectory(host).value(), ElementsAre("secret"));
+}
+
+TEST_F(VolumeTest, AnArchiveThatIsPutIntoAVolumeStaysInIt) {
+  const std::string host = bed_->scratch() + "/of-the-host";
+  const std::string tree = bed_->scratch() + "/tree";
+  ASSERT_TRUE(MakeDirectories(host).ok());
+  ASSERT_TRUE(MakeDirectories(tree + "/one").ok());
+  ASSERT_TRUE(MakeDirectories(tree + "/two/out").ok());
+  ASSERT_EQ(symlink(host.c_str(), (tree + "/one/out").c_str()), 0);
+  ASSERT_TRUE(WriteFile(tree + "/two/out/planted", "x").ok());
+  ASSERT_TRUE(WriteFile(tree + "/two/planted", "x").ok());
+  bed_->CtlOut({"volume", "create", "data"});
+  const std::string up = absl::StrCat("../../../../../../../../..", host);
+  const std::string tar = bed_->scratch() + "/hostile.tar";
+  for (const std::vector<std::string>& more :
+       // First a link, then a file that goes through it; a name that climbs; an absolute one.
+       std::vector<std::vector<std::string>>{
+           {"-C", tree + "/two", "out/planted"},
+           {"-C", tree + "/two", "--transform", absl::StrCat("s,^,", up, "/,"), "planted"},
+           {"-C", tree + "/two", "--transform", absl::StrCat("s,^,", host, "/,"), "planted"}}) {
+    ASSERT_EQ(RunProgram({"tar", "-C", tree + "/one", "-cf", tar, "out"}).code, 0);
+    std::vector<std::string> append = {"tar", "-P", "-rf", tar};
+    append.insert(append.end(), more.begin(), more.end());
+    ASSERT_TRUE(Ok(RunProgram(append)));
+    bed_->Ctl({"volume", "import", "data", tar});
+    EXPECT_THAT(ListDirectory(host).value(), IsEmpty()) << append.back();
+  }
+  EXPECT_EQ(access((bed_->scratch() + "/planted").c_str(), F_OK), -1);
 }
 
 TEST_F(VolumeTest, EventsAreDockers) {
