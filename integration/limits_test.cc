@@ -141,6 +141,9 @@ TEST_F(LimitsTest, EachLimitIsInItsFile) {
       {{"--cpuset-cpus", "0", "--cpuset-mems", "0"},
        {{"cpuset", "cpuset.cpus", "0", "cpuset.cpus", "0"},
         {"cpuset", "cpuset.mems", "0", "cpuset.mems", "0"}}},
+      {{"--memory-swappiness", "10"}, {{"memory", "memory.swappiness", "10", "", ""}}},
+      {{"--blkio-weight", "300"}, {{"blkio", "blkio.weight", "300", "", ""}}},
+      {{"-m", "64m", "--oom-kill-disable"}, {{"memory", "", "", "memory.max", "67108864"}}},
       {{"--pids-limit", "77"}, {{"pids", "pids.max", "77", "pids.max", "77"}}},
       {{"--pids-limit", "-1"}, {{"pids", "pids.max", "max", "pids.max", "max"}}},
   };
@@ -173,6 +176,8 @@ TEST_F(LimitsTest, LimitsOfARunningContainerChange) {
   Expect("lu", {{"cpu", "cpu.shares", "256", "", ""}});
   update({"--cpuset-cpus", "0"});
   Expect("lu", {{"cpuset", "cpuset.cpus", "0", "cpuset.cpus", "0"}});
+  update({"--blkio-weight", "400"});
+  Expect("lu", {{"blkio", "blkio.weight", "400", "", ""}});
   update({"--pids-limit", "33"});
   Expect("lu", {{"pids", "pids.max", "33", "pids.max", "33"}});
   EXPECT_EQ(Pid("lu"), pid);
@@ -210,6 +215,58 @@ TEST_F(LimitsTest, RatesOfADeviceAreInItsFile) {
   EXPECT_EQ(rate("write_bps"), number + " 2097152");
   EXPECT_EQ(rate("read_iops"), number + " 100");
   EXPECT_EQ(rate("write_iops"), number + " 200");
+}
+
+// Version 2 has weights in place of shares, and each runtime has its way to convert them.
+TEST_F(LimitsTest, SharesBecomeAWeight) {
+  ASSERT_NO_FATAL_FAILURE(Run("lw", {"-c", "512"}));
+  if (!HierarchyOf("cpu").v2) {
+    EXPECT_EQ(Value("lw", "cpu", "cpu.shares"), "512");
+    return;
+  }
+  // Linear, as up to crun 1.22 and runc 1.3.1; along a curve through 1024 = 100 since.
+  EXPECT_THAT(Value("lw", "cpu", "cpu.weight"), testing::AnyOf("20", "58", "59", "60"));
+}
+
+// Two loops on one processor get it in the ratio of their shares.
+TEST_F(LimitsTest, ProcessorTimeIsSharedByWeight) {
+  const auto burn = [&](const std::string& name, const std::string& shares) {
+    ASSERT_TRUE(Ok(bed_->Ctl({"run", "-d", "--name", name, "--network", "none", "--cpuset-cpus",
+                              "0", "-c", shares, kImage, "sh", "-c", "while :; do :; done"})));
+  };
+  ASSERT_NO_FATAL_FAILURE(burn("few", "128"));
+  ASSERT_NO_FATAL_FAILURE(burn("many", "2048"));
+  const auto used = [&](const std::string& name) {
+    // User and system time, in ticks.
+    const std::string stat =
+        ReadFile(absl::StrCat("/proc/", Pid(name), "/stat"), 4096).value_or("");
+    const std::vector<std::string> fields =
+        absl::StrSplit(absl::string_view(stat).substr(stat.rfind(')') + 1), ' ', absl::SkipEmpty());
+    int64_t user = 0, system = 0;
+    if (fields.size() < 13 || !absl::SimpleAtoi(fields[11], &user) ||
+        !absl::SimpleAtoi(fields[12], &system))
+      return int64_t{0};
+    return user + system;
+  };
+  // Since both run; by then one has had a second, and 16 to 1 is far from even.
+  const int64_t few = used("few"), many = used("many");
+  ASSERT_TRUE(Eventually([&] { return used("many") - many >= 100; }));
+  EXPECT_LT((used("few") - few) * 4, used("many") - many);
+  ASSERT_TRUE(Ok(bed_->Ctl({"rm", "-f", "few", "many"})));
+}
+
+TEST_F(LimitsTest, APausedContainerIsFrozen) {
+  ASSERT_NO_FATAL_FAILURE(Run("lf", {}));
+  const auto frozen = [&] {
+    return HierarchyOf("freezer").v2 ? Value("lf", "freezer", "cgroup.freeze") == "1"
+                                     : Value("lf", "freezer", "freezer.state") == "FROZEN";
+  };
+  EXPECT_FALSE(frozen());
+  ASSERT_TRUE(Ok(bed_->Ctl({"pause", "lf"})));
+  EXPECT_TRUE(frozen());
+  EXPECT_EQ(bed_->Inspect("lf", "{{.State.Status}}"), "paused");
+  ASSERT_TRUE(Ok(bed_->Ctl({"unpause", "lf"})));
+  EXPECT_FALSE(frozen());
 }
 
 // A twentieth of a processor is not enough for a loop: it is held back.
