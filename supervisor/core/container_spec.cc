@@ -529,6 +529,7 @@ absl::StatusOr<oci::ContainerConfig> ToSpecConfig(const v1::ContainerConfig& in,
   GANTRY_ASSIGN_OR_RETURN(out.uts, ToNamespace("uts_mode", in.uts_mode(), "uts", place));
   GANTRY_ASSIGN_OR_RETURN(out.cgroup,
                           ToNamespace("cgroupns_mode", in.cgroupns_mode(), "cgroup", place));
+  out.own_cgroup_namespace = in.cgroupns_mode() == "private";
   return out;
 }
 

@@ -170,7 +170,9 @@ json BuildNamespaces(const ContainerConfig& config, const HostFacts& host) {
   add("uts", config.uts);
   add("pid", config.pid);
   add("ipc", config.ipc);
-  if (host.cgroup_v2 || config.cgroup.kind == NamespaceMode::Kind::kPath)
+  // With version 1 the host's is the default.
+  if (host.cgroup_v2 || config.own_cgroup_namespace ||
+      config.cgroup.kind == NamespaceMode::Kind::kPath)
     add("cgroup", config.cgroup);
   if (!config.uids.empty()) {
     add("user", config.user_namespace.empty() ? NamespaceMode::Private()

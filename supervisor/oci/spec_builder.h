@@ -115,7 +115,8 @@ struct ContainerConfig {
   NamespaceMode pid;
   NamespaceMode ipc;
   NamespaceMode uts;
-  NamespaceMode cgroup;  // private only takes effect on cgroup v2
+  NamespaceMode cgroup;  // private takes effect on cgroup v2, or where it is asked for
+  bool own_cgroup_namespace = false;
   // The user namespace is the host's where there are no ranges; else a new one with these, or that
   // at `user_namespace`, which has these.
   std::vector<IdRange> uids;

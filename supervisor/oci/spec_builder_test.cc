@@ -245,6 +245,11 @@ TEST(SpecBuilderTest, NamespaceModes) {
   EXPECT_EQ(spec["linux"]["namespaces"],
             json::parse(
                 R"([{"type":"mount"},{"type":"pid","path":"/proc/7/ns/pid"},{"type":"cgroup"}])"));
+  config.cgroup = NamespaceMode::Private();
+  EXPECT_FALSE(absl::StrContains(Build(config)["linux"]["namespaces"].dump(), "cgroup"))
+      << "version 1";
+  config.own_cgroup_namespace = true;
+  EXPECT_TRUE(absl::StrContains(Build(config)["linux"]["namespaces"].dump(), "cgroup"));
   EXPECT_FALSE(spec.contains("hostname"));
   EXPECT_FALSE(spec["linux"].contains("sysctl"));
   EXPECT_EQ((*Mount(spec, "/dev/shm"))["type"], "bind");
