@@ -122,6 +122,9 @@ TEST_F(ConfinementTest, NamespacesAreItsOwnUnlessTheyAreShared) {
   for (const char* kind : {"pid", "net", "ipc", "uts", "cgroup"})
     EXPECT_EQ(Namespace(shared, kind), Namespace("self", kind)) << kind;
   EXPECT_NE(Namespace(shared, "mnt"), Namespace("self", "mnt"));
+  // Of cgroups by request, or where they are version 2, as docker has it.
+  EXPECT_NE(Namespace(Run("groups", {"--cgroupns", "private"}), "cgroup"),
+            Namespace("self", "cgroup"));
   Run("offers", {"--ipc", "shareable"});
   const std::string offers = bed_->Inspect("offers", "{{.State.Pid}}");
   const std::string joins = Run("joins", {"--pid", "container:offers", "--ipc", "container:offers",
@@ -240,6 +243,26 @@ TEST_F(ConfinementTest, MountsAreDockersSet) {
   for (const char* path : {"/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/tmp"})
     EXPECT_FALSE(IsReadOnly(MountAt(read_only, path))) << path;
   EXPECT_EQ(MountAt(read_only, "/tmp").type, "tmpfs");
+}
+
+// A terminal is of the container's own devices, not of what its image has in their place, nor of
+// the host's: CVE-2025-52565.
+TEST_F(ConfinementTest, ATerminalIsAmongTheContainersOwnDevices) {
+  for (const char* runtime : {"crun", "runc"}) {
+    const std::string pid = Run(absl::StrCat("tty-", runtime), {"-t", "--runtime", runtime});
+    EXPECT_EQ(MountAt(pid, "/dev").type, "tmpfs") << runtime;
+    std::vector<std::string> terminals;
+    for (const MountLine& mount : Mounts(pid)) {
+      if (mount.type == "devpts") terminals.push_back(mount.at);
+    }
+    EXPECT_THAT(terminals, testing::UnorderedElementsAre("/dev/pts", "/dev/console")) << runtime;
+    struct stat ours = {};
+    struct stat hosts = {};
+    ASSERT_EQ(stat(absl::StrCat("/proc/", pid, "/root/dev/pts").c_str(), &ours), 0);
+    if (stat("/dev/pts", &hosts) == 0) {
+      EXPECT_NE(ours.st_dev, hosts.st_dev) << runtime;
+    }
+  }
 }
 
 TEST_F(ConfinementTest, PathsAreMaskedAndUnmasked) {

@@ -515,6 +515,29 @@ TEST_F(HostNetworkTest, NothingOfOursServesAContainerInTheHostsNetwork) {
   }
 }
 
+// Though the way to the socket were open: who calls is looked at.
+TEST_F(DockerAttackTest, AShimServesNoOtherUser) {
+  Start("runs", "sleep 1000");
+  const std::string sockets = bed_->state() + "/s";
+  ASSERT_EQ(chmod(sockets.c_str(), 0755), 0);
+  const Outcome opened = RunProgram(
+      {"find", sockets, "-type", "s", "-exec", "chmod", "666", "{}", ";", "-print", "-quit"});
+  ASSERT_TRUE(absl::EndsWith(opened.out, "\n")) << opened.err;
+  const std::string socket = opened.out.substr(0, opened.out.size() - 1);
+  // The beginning of HTTP/2 and its first frame, without settings, which a server answers.
+  const std::string call = absl::StrCat(
+      "import socket\ns = socket.socket(socket.AF_UNIX)\ns.settimeout(20)\ns.connect('", socket,
+      "')\ntry:\n  s.sendall(b'PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n' + "
+      "b'\\0\\0\\0\\4' + b'\\0' * 5)\n  print(len(s.recv(100)))\n"
+      "except OSError:\n  print(0)\n");
+  const Outcome root = RunProgram({"/usr/bin/python3", "-c", call});
+  EXPECT_NE(root.out, "0\n") << root.err;
+  const Outcome nobody = RunProgram({"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+                                     "/usr/bin/python3", "-c", call});
+  EXPECT_EQ(nobody.out, "0\n") << nobody.err;
+  ASSERT_EQ(chmod(sockets.c_str(), 0700), 0);
+}
+
 TEST_F(DockerAttackTest, NothingOfOursIsOpenToAUserOfTheHost) {
   // A program that is its owner's wherever it is started: in the image, in a layer that a container
   // writes, and in a volume.
