@@ -55,6 +55,28 @@ TEST_F(FilesTest, NamesThatAreNotUtf8AreCopiedBothWays) {
       << missing.err;
 }
 
+TEST_F(FilesTest, ChainsOfLinksAreFollowedToTheirEndOnBothSides) {
+  Detached("web");
+  ASSERT_TRUE(WriteFile(Here("new"), "new").ok());
+  EXPECT_TRUE(Ok(bed_->Ctl(
+      {"exec", "web", "sh", "-c", "cd /root; printf old > real; ln -s real one; ln -s one two"})));
+  EXPECT_TRUE(Ok(bed_->Ctl({"cp", Here("new"), "web:/root/two"})));
+  EXPECT_EQ(
+      bed_->CtlOut({"exec", "web", "sh", "-c", "cd /root; readlink two; readlink one; cat real"}),
+      "one\nreal\nnew");
+  EXPECT_TRUE(Ok(bed_->Ctl({"cp", "-L", "web:/root/two", Here("followed")})));
+  EXPECT_TRUE(std::filesystem::is_regular_file(std::filesystem::symlink_status(Here("followed"))));
+  EXPECT_EQ(Content(Here("followed")), "new");
+
+  ASSERT_TRUE(WriteFile(Here("real"), "old").ok());
+  std::filesystem::create_symlink("real", Here("one"));
+  std::filesystem::create_symlink("one", Here("two"));
+  EXPECT_TRUE(Ok(bed_->Ctl({"cp", "web:/root/real", Here("two")})));
+  EXPECT_TRUE(std::filesystem::is_symlink(Here("two")));
+  EXPECT_TRUE(std::filesystem::is_symlink(Here("one")));
+  EXPECT_EQ(Content(Here("real")), "new");
+}
+
 TEST_F(FilesTest, AWorkingDirectoryThatIsALinkToNothingIsMadeInTheContainer) {
   bed_->CtlOut({"run", "--name", "made", kImage, "sh", "-c",
                 absl::StrCat("ln -s /srv/app /work; ln -s ../../..", Here("out"), " /up")});
