@@ -168,8 +168,8 @@ void RunEnds::NoteEnded(const std::string& ns, const Process& process) {
   context.ns = ns;
   const absl::StatusOr<LoadedContainer> loaded =
       parts_.records->Load(context, process.container_id);
-  // The report of a container that removes itself would go with it: see Describe(). So would that of
-  // one that is being removed.
+  // The report of a container that removes itself, or is being removed, would go with it: see
+  // Describe().
   if (!loaded.ok() || !loaded->ours || loaded->config.auto_remove() || loaded->state.removing())
     return;
   // Before anything slow: the bundle goes when the end has been settled.

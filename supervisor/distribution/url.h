@@ -16,8 +16,8 @@ namespace gantry::distribution {
 // An absolute http or https URL in its parts.
 struct Url {
   std::string scheme;  // "http", "https"
-  std::string
-      host;  // lower case, with the port unless it is the scheme's own: "r.example:5000", "[::1]:80"
+  // Lower case, with the port unless it is the scheme's own: "r.example:5000", "[::1]:80".
+  std::string host;
   std::string target;  // path and query, starts with '/'
 
   std::string origin() const { return scheme + "://" + host; }
