@@ -77,6 +77,38 @@ TEST_F(LifeTest, MountsOfARunningContainerChange) {
   EXPECT_EQ(bed_->Inspect("cm", "{{len .Mounts}}"), "2");
 }
 
+TEST_F(LifeTest, PartsOfVolumesAreShownToARunningContainer) {
+  Start();
+  ASSERT_TRUE(Ok(bed_->Ctl({"run", "--rm", "-v", "data:/x", kImage, "sh", "-c",
+                            "mkdir -p /x/a/b; echo in > /x/a/b/file; echo out > /x/top; "
+                            "ln -s a /x/link; ln -s / /x/root"})));
+  ASSERT_TRUE(Ok(bed_->Ctl({"run", "-d", "--name", "cp", kImage, "sleep", "1000"})));
+  const auto set = [&](const std::string& part, const std::string& target) {
+    return bed_->Ctl({"set", "--mount",
+                      absl::StrCat("type=volume,src=data,dst=", target, ",volume-subpath=", part),
+                      "cp"});
+  };
+  EXPECT_EQ(set("a", "/part").out, "mount /part: done\n");
+  EXPECT_EQ(set("a/b/file", "/file").out, "mount /file: done\n");
+  const std::string look = "ls /part; cat /part/b/file /file";
+  EXPECT_EQ(Exec("cp", look), "b\nin\nin");
+  // As at a start no link is followed, and a call that is refused leaves nothing.
+  for (const char* bad : {"link", "link/b", "root", "root/etc", "gone"}) {
+    const Outcome refused = set(bad, "/bad");
+    EXPECT_NE(refused.code, 0) << bad;
+    EXPECT_TRUE(absl::StrContains(refused.err, "cannot access path")) << refused.err;
+  }
+  EXPECT_EQ(Exec("cp", "ls -d /bad 2>/dev/null; grep -c ' /bad ' /proc/mounts || true"), "0");
+  EXPECT_EQ(ListDirectory(bed_->state() + "/mounts").value_or(std::vector<std::string>()),
+            std::vector<std::string>());
+  ASSERT_TRUE(Ok(bed_->Ctl({"restart", "-t", "0", "cp"})));
+  EXPECT_EQ(Exec("cp", look), "b\nin\nin");
+  EXPECT_EQ(bed_->Ctl({"set", "--no-mount", "/part", "cp"}).out, "no mount /part: done\n");
+  EXPECT_EQ(Exec("cp", "ls /part; cat /file"), "in");
+  ASSERT_TRUE(Ok(bed_->Ctl({"restart", "-t", "0", "cp"})));
+  EXPECT_EQ(Exec("cp", "cat /file"), "in");
+}
+
 TEST_F(LifeTest, PortsAndNetworksOfARunningContainerChange) {
   ASSERT_NO_FATAL_FAILURE(InOwnNetwork());
   Start();

@@ -93,6 +93,24 @@ TEST_F(VolumePluginTest, EachContainerMountsByAnIdOfItsOwnAndAKilledDaemonForget
   bed_->CtlOut({"volume", "rm", "vol"});
 }
 
+TEST_F(VolumePluginTest, ARunningContainerGetsAndGivesUpAVolume) {
+  bed_->CtlOut({"volume", "create", "-d", "fake", "vol"});
+  bed_->CtlOut({"run", "-d", "--name", "one", kImage, "sleep", "600"});
+  EXPECT_EQ(bed_->CtlOut({"set", "-v", "vol:/x", "one"}), "mount /x: done");
+  EXPECT_THAT(driver_->mounts("vol"), SizeIs(1));
+  EXPECT_EQ(bed_->CtlOut({"exec", "one", "sh", "-c",
+                          "echo there > /x/file; grep -c ' /x ' "
+                          "/proc/mounts"}),
+            "1");
+  EXPECT_EQ(bed_->CtlOut({"run", "--rm", "-v", "vol:/y", kImage, "cat", "/y/file"}), "there");
+  bed_->CtlOut({"restart", "-t", "0", "one"});
+  EXPECT_EQ(bed_->CtlOut({"exec", "one", "cat", "/x/file"}), "there");
+  EXPECT_EQ(bed_->CtlOut({"set", "--no-mount", "/x", "one"}), "no mount /x: done");
+  EXPECT_TRUE(Eventually([&] { return driver_->mounts("vol").empty(); }));
+  bed_->CtlOut({"rm", "-f", "one"});
+  bed_->CtlOut({"volume", "rm", "vol"});
+}
+
 TEST_F(VolumePluginTest, WhatACrashLeftMountedIsUnmountedByTheNextStart) {
   bed_->CtlOut({"volume", "create", "-d", "fake", "vol"});
   for (const char* point : {"volume.mount_noted", "volume.plugin_mounted"}) {

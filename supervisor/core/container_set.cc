@@ -178,6 +178,13 @@ class MountChanges {
   absl::Status Add(const oci::MountConfig& mount) {
     return live_.has_value() ? live_->Add(mount) : absl::OkStatus();
   }
+  // One that is not mounted from its source. `index` is its number in this call.
+  absl::Status AddPlaced(const oci::MountConfig& mount, const v1::Mount& asked, int index) {
+    if (!live_.has_value()) return absl::OkStatus();
+    const absl::Cleanup hide = [&] { runs_.Hide(loaded_.id(), index); };
+    GANTRY_RETURN_IF_ERROR(runs_.Show(context_, loaded_, asked, index));
+    return live_->Add(mount);
+  }
   absl::Status Remove(const std::string& destination) {
     return live_.has_value() ? live_->Remove(destination) : absl::OkStatus();
   }
@@ -305,12 +312,12 @@ absl::Status ApplySet(const v1::SetContainerRequest& request, bool runs,
     Done(response, absl::StrCat("no mount ", target));
   }
   for (const v1::Mount& mount : request.mounts()) {
-    if (mount.type() == v1::Mount::IMAGE || !mount.subpath().empty() ||
+    if (mount.type() == v1::Mount::IMAGE ||
+        (!mount.subpath().empty() && mount.type() != v1::Mount::VOLUME) ||
         !mount.propagation().empty() || !mount.volume_options().empty()) {
-      return FieldError("mounts",
-                        absl::StrCat(mount.target(),
-                                     ": binds, tmpfs and whole volumes can be added, with "
-                                     "private propagation; others when it is made"));
+      return FieldError("mounts", absl::StrCat(mount.target(),
+                                               ": binds, tmpfs and volumes can be added, with "
+                                               "private propagation; others when it is made"));
     }
     const std::string target = CleanTarget(mount.target());
     (void)TakeMount(config, target);  // a mount at the same place is replaced
@@ -492,12 +499,6 @@ absl::Status ContainerSet::SetMounts(const CallContext& context,
   NormalizeMounts(added);
   for (v1::Mount& mount : *added.mutable_mounts()) mount.set_no_copy(true);
   GANTRY_ASSIGN_OR_RETURN(changes.volumes, parts_.volumes->Give(context, loaded.id(), {}, added));
-  for (const v1::Mount& mount : added.mounts()) {
-    if (!HasPlace(added, mount)) continue;
-    return FieldError("mounts", absl::StrCat(mount.target(),
-                                             ": parts of volumes and volumes of other drivers are "
-                                             "mounted at a start only: make the container anew"));
-  }
   GANTRY_RETURN_IF_ERROR(GuardLimits(config, changes, spec));
   std::vector<oci::MountConfig> mounts;
   GANTRY_RETURN_IF_ERROR(AppendMounts(added, changes.volumes.sources(), mounts));
@@ -546,7 +547,9 @@ absl::Status ContainerSet::SetMounts(const CallContext& context,
       GANTRY_RETURN_IF_ERROR(changes.Remove(mount.destination));
     if (asked.type() == v1::Mount::VOLUME && !UsesVolume(before, asked.volume_name()))
       GANTRY_RETURN_IF_ERROR(changes.Enter(asked));
-    GANTRY_RETURN_IF_ERROR(changes.Add(mount));
+    GANTRY_RETURN_IF_ERROR(HasPlace(added, asked)
+                               ? changes.AddPlaced(mount, asked, static_cast<int>(i))
+                               : changes.Add(mount));
     // With the name of its volume.
     (void)TakeMount(config, mount.destination);
     *config.add_mounts() = asked;

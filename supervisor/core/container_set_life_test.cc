@@ -434,6 +434,17 @@ TEST_F(ContainerSetLifeTest, PartsOfVolumesAreFoundWhenMountsBeforeThemGo) {
   EXPECT_EQ(source, run_volumes_->Place(id, 0));
 }
 
+TEST_F(ContainerSetLifeTest, APartOfAVolumeIsAddedWithItsPlace) {
+  v1::SetContainerRequest request;
+  *request.add_mounts() = Bind(Source("one"), "/data");
+  v1::Mount part = Volume("site", "/www");
+  part.set_subpath("html");
+  *request.add_mounts() = part;
+  EXPECT_THAT(Changes(request), ElementsAre("mount /data", "mount /www"));
+  EXPECT_EQ(MountAt("/www")["source"], run_volumes_->Place(id_, 1));
+  EXPECT_EQ(records_->Load(context_, "web")->config.mounts(1).subpath(), "html");
+}
+
 TEST_F(ContainerSetLifeTest, AVolumeThatIsAddedIsUsedByTheContainer) {
   v1::SetContainerRequest request;
   v1::Mount* mount = request.add_mounts();
@@ -457,12 +468,11 @@ TEST_F(ContainerSetLifeTest, MountsThatNeedMoreThanASetAreRefused) {
   v1::Mount shared = Bind(Source("one"), "/data");
   shared.set_propagation("rshared");
   EXPECT_EQ(FieldOf(refusal(shared)), "mounts");
-  v1::Mount part;
-  part.set_type(v1::Mount::VOLUME);
-  part.set_source("data");
-  part.set_target("/data");
-  part.set_subpath("site");
-  EXPECT_EQ(FieldOf(refusal(part)), "mounts");
+  v1::Mount image;
+  image.set_type(v1::Mount::IMAGE);
+  image.set_source("app:1");
+  image.set_target("/data");
+  EXPECT_EQ(FieldOf(refusal(image)), "mounts");
   EXPECT_THAT(records_->Load(context_, "web")->config.mounts(), IsEmpty());
 }
 

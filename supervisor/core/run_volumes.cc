@@ -287,15 +287,35 @@ absl::Status RunVolumes::Enter(const CallContext& context, const LoadedContainer
 
 void RunVolumes::Started(const LoadedContainer& loaded) {
   for (int i = 0; i < loaded.config.mounts_size(); ++i) {
-    if (!HasPlace(loaded.config, loaded.config.mounts(i))) continue;
-    const std::string place = Place(loaded.id(), i);
-    struct stat info;
-    if (lstat(place.c_str(), &info) != 0) continue;
-    absl::Status gone = snapshot::UnmountAll(place, /*lazy=*/true);
-    if (gone.ok() && remove(place.c_str()) != 0) gone = ErrnoToStatus(errno, "remove " + place);
-    // The next start of the daemon takes it away.
-    LOG_IF(WARNING, !gone.ok()) << "id=" << loaded.id() << " " << gone;
+    if (HasPlace(loaded.config, loaded.config.mounts(i))) Hide(loaded.id(), i);
   }
+}
+
+absl::Status RunVolumes::Show(const CallContext& context, const LoadedContainer& loaded,
+                              const v1::Mount& mount, int index) const {
+  GANTRY_ASSIGN_OR_RETURN(const metadata::StoredVolume volume,
+                          parts_.store->Find({context.ns, ""}, mount.volume_name()));
+  const std::string& driver = volume.record.driver();
+  std::string data = parts_.local->DataDirectory({context.ns, mount.volume_name()});
+  if (driver != kLocal) {
+    if (parts_.plugins == nullptr) {
+      return absl::NotFoundError(absl::StrCat("error looking up volume plugin ", driver,
+                                              ": plugin \"", driver, "\" not found"));
+    }
+    GANTRY_ASSIGN_OR_RETURN(data,
+                            parts_.plugins->Path(context.cancel, driver, mount.volume_name()));
+  }
+  return MountPart(data, mount.subpath(), IdMaps(), /*recursive=*/true, Place(loaded.id(), index));
+}
+
+void RunVolumes::Hide(const std::string& id, int index) const {
+  const std::string place = Place(id, index);
+  struct stat info;
+  if (lstat(place.c_str(), &info) != 0) return;
+  absl::Status gone = snapshot::UnmountAll(place, /*lazy=*/true);
+  if (gone.ok() && remove(place.c_str()) != 0) gone = ErrnoToStatus(errno, "remove " + place);
+  // The next start of the daemon takes it away.
+  LOG_IF(WARNING, !gone.ok()) << "id=" << id << " " << gone;
 }
 
 void RunVolumes::Leave(const CallContext& context, const LoadedContainer& loaded) {

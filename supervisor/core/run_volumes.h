@@ -80,6 +80,13 @@ class RunVolumes {
                         const v1::Mount& mount);
   void LeaveOne(const CallContext& context, const LoadedContainer& loaded, const v1::Mount& mount);
 
+  // A volume, or the part of it that the mount names, is at Place(id, index) until Hide(). The
+  // container uses the volume already. Errors are those of Enter().
+  absl::Status Show(const CallContext& context, const LoadedContainer& loaded,
+                    const v1::Mount& mount, int index) const;
+  // Nothing is there, or has to be.
+  void Hide(const std::string& id, int index) const;
+
   // At start: which containers run. Unmounts what none of them uses.
   absl::Status Reconcile(const std::vector<LoadedContainer>& running);
 
