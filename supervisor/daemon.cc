@@ -52,6 +52,7 @@
 #include "supervisor/core/network_names.h"
 #include "supervisor/core/network_places.h"
 #include "supervisor/core/network_service.h"
+#include "supervisor/core/pod_figures.h"
 #include "supervisor/core/pod_service.h"
 #include "supervisor/core/restart_monitor.h"
 #include "supervisor/core/run_volumes.h"

@@ -62,6 +62,7 @@
 #include "supervisor/core/image_services.h"
 #include "supervisor/core/mount_activations.h"
 #include "supervisor/core/network_service.h"
+#include "supervisor/core/pod_figures.h"
 #include "supervisor/core/pod_service.h"
 #include "supervisor/core/restart_monitor.h"
 #include "supervisor/core/run_volumes.h"
@@ -197,6 +198,8 @@ absl::Status Daemon::MakeDoors(Parts& p) {
   api::cri::CriParts cri;
   cri.streams = p.cri_streams.get();
   cri.pods = p.pods.get();
+  cri.pod_containers = &p.pods->containers();
+  cri.pod_figures = p.pod_figures.get();
   cri.records = p.container_records.get();
   cri.lifecycle = p.container_lifecycle.get();
   cri.tasks = p.tasks.get();

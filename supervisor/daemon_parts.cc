@@ -48,6 +48,7 @@
 #include "supervisor/core/network_names.h"
 #include "supervisor/core/network_places.h"
 #include "supervisor/core/network_service.h"
+#include "supervisor/core/pod_figures.h"
 #include "supervisor/core/pod_service.h"
 #include "supervisor/core/prepare_run.h"
 #include "supervisor/core/removal_waits.h"

@@ -85,6 +85,7 @@ class NetworkKernel;
 class NetworkNames;
 class NetworkPlaces;
 class NetworkService;
+class PodFigures;
 class PodService;
 class RestartMonitor;
 class RunPreparer;
@@ -246,6 +247,7 @@ struct Daemon::Parts {
   std::unique_ptr<network::Cni> cni;
   std::unique_ptr<nri::Plugins> nri;  // null: off
   std::unique_ptr<core::PodService> pods;
+  std::unique_ptr<core::PodFigures> pod_figures;
   std::unique_ptr<core::ExitObserver> exits;
   std::unique_ptr<core::RestartMonitor> restarts;
   // Runs what the services hand it; ends, with everything queued done, before they do.

@@ -42,6 +42,8 @@
 #include "supervisor/core/network_names.h"
 #include "supervisor/core/network_places.h"
 #include "supervisor/core/network_service.h"
+#include "supervisor/core/pod_containers.h"
+#include "supervisor/core/pod_figures.h"
 #include "supervisor/core/pod_service.h"
 #include "supervisor/core/prepare_run.h"
 #include "supervisor/core/run_end.h"
@@ -87,7 +89,8 @@ class ExitsOfContainers : public core::ExitObserver {
     if (!process.exec_id.empty()) execs_.OnExit(ns, process);
     ends_.NoteEnded(ns, process);  // before the end is settled, which removes the bundle
     recovery_.OnExit(ns, process);
-    if (process.exec_id.empty() && pods_ != nullptr) pods_->OnExit(ns, process.container_id);
+    if (process.exec_id.empty() && pods_ != nullptr)
+      pods_->containers().OnExit(ns, process.container_id);
   }
   void OnTakenUp(const std::string& ns, const core::Process& process) override {
     const bool paused = process.status == core::ProcessStatus::kPaused;
@@ -425,6 +428,8 @@ absl::Status Daemon::MakePodService(Parts& p) {
     pods.plugins = p.nri.get();
   }
   p.pods = std::make_unique<core::PodService>(pods);
+  p.pod_figures =
+      std::make_unique<core::PodFigures>(core::PodFigures::Parts{p.stores.get(), p.tasks.get()});
   return absl::OkStatus();
 }
 

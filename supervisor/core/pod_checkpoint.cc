@@ -23,11 +23,12 @@
 #include "base/unique_fd.h"
 #include "snapshotter/layer_diff.h"
 #include "supervisor/core/image_catalog.h"
+#include "supervisor/core/pod_containers.h"
 #include "supervisor/core/pod_entry.h"
 #include "supervisor/core/pod_member.h"
-#include "supervisor/core/pod_service.h"
 #include "supervisor/core/pod_view.h"
 #include "supervisor/core/stores.h"
+#include "supervisor/core/task_service.h"
 #include "supervisor/runtime/runtime_probe.h"
 
 namespace gantry::core {
@@ -78,12 +79,12 @@ absl::Status WriteJson(const std::string& path, const nlohmann::json& value) {
 
 }  // namespace
 
-absl::Status PodService::Checkpoint(const CallContext& context, const std::string& container,
-                                    const std::string& location) {
+absl::Status PodContainers::Checkpoint(const CallContext& context, const std::string& container,
+                                       const std::string& location) {
   if (!absl::StartsWith(location, "/"))
     return FieldError("location", absl::StrCat("\"", location, "\" is not an absolute path"));
-  GANTRY_ASSIGN_OR_RETURN(const LoadedContainer loaded, Container(context, container));
-  GANTRY_ASSIGN_OR_RETURN(const EntryPtr entry, Find(context, loaded.record.sandbox()));
+  GANTRY_ASSIGN_OR_RETURN(const LoadedContainer loaded, Load(context, container));
+  GANTRY_ASSIGN_OR_RETURN(const EntryPtr entry, pods_.Find(context, loaded.record.sandbox()));
   GANTRY_ASSIGN_OR_RETURN(const runtime::RuntimeInfo runtime,
                           parts_.runtimes->Resolve(entry->config->runtime()));
   if (!runtime.checkpoint) {
@@ -140,8 +141,8 @@ absl::Status PodService::Checkpoint(const CallContext& context, const std::strin
   return SyncDirectory(location.substr(0, location.rfind('/') + 1));
 }
 
-absl::Status PodService::FreezeTo(const CallContext& context, const LoadedContainer& loaded,
-                                  const std::string& directory) {
+absl::Status PodContainers::FreezeTo(const CallContext& context, const LoadedContainer& loaded,
+                                     const std::string& directory) {
   shim::v1::CheckpointRequest request;
   request.set_image_path(directory + "/checkpoint");
   request.set_work_path(directory);
@@ -161,8 +162,9 @@ absl::Status PodService::FreezeTo(const CallContext& context, const LoadedContai
                       absl::StrCat("container ", loaded.id().substr(0, 12), ": checkpoint: ", why));
 }
 
-absl::Status PodService::WriteRootChanges(const CallContext& context, const LoadedContainer& loaded,
-                                          const std::string& directory) {
+absl::Status PodContainers::WriteRootChanges(const CallContext& context,
+                                             const LoadedContainer& loaded,
+                                             const std::string& directory) {
   GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
                           parts_.stores->Snapshots(loaded.record.snapshotter(), loaded.scope));
   GANTRY_ASSIGN_OR_RETURN(const snapshot::Info info, snapshots.Stat(loaded.record.snapshot_key()));

@@ -1,4 +1,6 @@
-// Containers of pods.
+// Making, starting, ending and finding containers of pods.
+#include "supervisor/core/pod_containers.h"
+
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -31,9 +33,9 @@
 #include "supervisor/core/pod_entry.h"
 #include "supervisor/core/pod_member.h"
 #include "supervisor/core/pod_plugins.h"
-#include "supervisor/core/pod_service.h"
 #include "supervisor/core/pod_view.h"
 #include "supervisor/core/stores.h"
+#include "supervisor/core/task_service.h"
 #include "supervisor/runtime/apparmor.h"
 #include "supervisor/runtime/runtime_probe.h"
 
@@ -78,19 +80,24 @@ absl::StatusOr<std::string> RealPath(const std::string& path) {
 
 }  // namespace
 
-absl::StatusOr<std::string> PodService::CreateContainer(const CallContext& context,
-                                                        const PodContainer& container) {
+PodContainers::PodContainers(PodService& pods) : pods_(pods), parts_(pods.parts_) {}
+
+PodContainers::~PodContainers() = default;
+
+absl::StatusOr<std::string> PodContainers::Create(const CallContext& context,
+                                                  const PodContainer& container) {
   if (container.name.empty()) return FieldError("metadata", "a container needs a name");
-  GANTRY_ASSIGN_OR_RETURN(const EntryPtr entry, Find(context, container.pod));
+  GANTRY_ASSIGN_OR_RETURN(const EntryPtr entry, pods_.Find(context, container.pod));
   const std::string name = NameOf(*entry->config, container);
-  return Together(context, absl::StrCat("container ", name), [&](const CallContext& alone) {
+  return pods_.Together(context, absl::StrCat("container ", name), [&](const CallContext& alone) {
     return CreateAlone(alone, entry, name, container);
   });
 }
 
-absl::StatusOr<std::string> PodService::CreateAlone(const CallContext& context,
-                                                    const EntryPtr& entry, const std::string& name,
-                                                    const PodContainer& container) {
+absl::StatusOr<std::string> PodContainers::CreateAlone(const CallContext& context,
+                                                       const EntryPtr& entry,
+                                                       const std::string& name,
+                                                       const PodContainer& container) {
   const v1::PodConfig& pod = *entry->config;
   {
     absl::MutexLock lock(&entry->mu);
@@ -124,8 +131,7 @@ absl::StatusOr<std::string> PodService::CreateAlone(const CallContext& context,
   *config.mutable_uids() = pod.uids();
   *config.mutable_gids() = pod.gids();
   if (container.pid == PodContainer::Pid::kOfContainer) {
-    GANTRY_ASSIGN_OR_RETURN(const LoadedContainer other,
-                            Container(context, container.pid_container));
+    GANTRY_ASSIGN_OR_RETURN(const LoadedContainer other, Load(context, container.pid_container));
     if (other.record.sandbox() != entry->key.second)
       return FieldError("target_id", "the container is not of this pod");
     config.set_pid_mode(absl::StrCat("container:", other.id()));
@@ -134,7 +140,7 @@ absl::StatusOr<std::string> PodService::CreateAlone(const CallContext& context,
 
   PodMember member;
   member.pod_id = entry->key.second;
-  member.directory = Directory(entry->key);
+  member.directory = pods_.Directory(entry->key);
   member.extensions = container.extensions;
   if (!container.log_path.empty()) {
     if (pod.log_directory().empty()) return FieldError("log_path", "the pod has no log_directory");
@@ -153,7 +159,7 @@ absl::StatusOr<std::string> PodService::CreateAlone(const CallContext& context,
   std::unique_ptr<PluginRound> round;
   std::string asked;  // the id of what plugins were asked about
   member.finish = [&](const std::string& id, oci::RuntimeSpec& spec) -> absl::Status {
-    round = BeginMaking();
+    round = pods_.BeginMaking();
     if (round == nullptr || round->round.empty()) return absl::OkStatus();
     asked = id;
     return AskToCreate(*round, *entry, container, id, spec, member.cdi_devices);
@@ -179,12 +185,12 @@ absl::StatusOr<std::string> PodService::CreateAlone(const CallContext& context,
   return created->id();
 }
 
-absl::Status PodService::Join(const CallContext& context, const Entry& entry,
-                              const PodContainer& container, const std::string& id,
-                              oci::ContainerConfig& spec, oci::User& user,
-                              std::map<std::string, std::string>& labels) const {
+absl::Status PodContainers::Join(const CallContext& context, const Entry& entry,
+                                 const PodContainer& container, const std::string& id,
+                                 oci::ContainerConfig& spec, oci::User& user,
+                                 std::map<std::string, std::string>& labels) const {
   const v1::PodConfig& pod = *entry.config;
-  const std::string directory = Directory(entry.key);
+  const std::string directory = pods_.Directory(entry.key);
   const auto joined = [&](bool host, const char* file) {
     return host ? oci::NamespaceMode::Host()
                 : oci::NamespaceMode::Path(absl::StrCat(directory, "/", file));
@@ -266,7 +272,7 @@ absl::Status PodService::Join(const CallContext& context, const Entry& entry,
   return absl::OkStatus();
 }
 
-absl::StatusOr<oci::MountConfig> PodService::ImageMount(
+absl::StatusOr<oci::MountConfig> PodContainers::ImageMount(
     const CallContext& context, const PodMount& mount,
     std::map<std::string, std::string>& labels) const {
   // The kubelet reads the first word.
@@ -285,7 +291,7 @@ absl::StatusOr<oci::MountConfig> PodService::ImageMount(
   return std::move(shown->mount);
 }
 
-absl::StatusOr<oci::MountConfig> PodService::ToMount(
+absl::StatusOr<oci::MountConfig> PodContainers::ToMount(
     const CallContext& context, const PodMount& mount,
     std::map<std::string, std::string>& labels) const {
   oci::MountConfig out;
@@ -314,10 +320,10 @@ absl::StatusOr<oci::MountConfig> PodService::ToMount(
   return out;
 }
 
-absl::Status PodService::StartContainer(const CallContext& context, const std::string& container) {
-  GANTRY_ASSIGN_OR_RETURN(const LoadedContainer loaded, Container(context, container));
+absl::Status PodContainers::Start(const CallContext& context, const std::string& container) {
+  GANTRY_ASSIGN_OR_RETURN(const LoadedContainer loaded, Load(context, container));
   const std::string& id = loaded.id();
-  GANTRY_ASSIGN_OR_RETURN(const EntryPtr entry, Find(context, loaded.record.sandbox()));
+  GANTRY_ASSIGN_OR_RETURN(const EntryPtr entry, pods_.Find(context, loaded.record.sandbox()));
   {
     absl::MutexLock lock(&entry->mu);
     if (entry->phase != Entry::Phase::kReady) {
@@ -338,7 +344,7 @@ absl::Status PodService::StartContainer(const CallContext& context, const std::s
     return absl::FailedPreconditionError(
         absl::StrCat("container ", id.substr(0, 12), ": it has run; make another one"));
   }
-  const std::unique_ptr<PluginRound> round = BeginMaking();
+  const std::unique_ptr<PluginRound> round = pods_.BeginMaking();
   if (const absl::Status refused = AskToStart(context, round.get(), loaded); !refused.ok()) {
     const absl::Status noted = NoteStartRefused(context, id, refused);
     LOG_IF(ERROR, !noted.ok()) << "ns=" << context.ns << " id=" << id << " " << noted;
@@ -355,18 +361,18 @@ absl::Status PodService::StartContainer(const CallContext& context, const std::s
   return started;
 }
 
-absl::Status PodService::EndContainers(const CallContext& context, Entry& entry) {
+absl::Status PodContainers::EndAll(const CallContext& context, Entry& entry) {
   // Those whose start was under way when the pod's phase changed come to an end in the second pass.
   for (int pass = 0; pass < 2; ++pass) {
     GANTRY_ASSIGN_OR_RETURN(const std::vector<LoadedContainer> containers,
-                            Containers(context, entry.key.second));
+                            List(context, entry.key.second));
     for (const LoadedContainer& one : containers) {
       if (!parts_.tasks->Exists(context.ns, one.id())) continue;
       absl::Status killed = parts_.lifecycle->Kill(context, one.id(), "KILL");
       if (killed.ok() || absl::IsFailedPrecondition(killed) || absl::IsNotFound(killed)) continue;
       LOG(WARNING) << "ns=" << context.ns << " id=" << one.id() << " " << killed
                    << "; it is ended from outside";
-      GANTRY_RETURN_IF_ERROR(EndTask(context, one.id()));
+      GANTRY_RETURN_IF_ERROR(pods_.EndTask(context, one.id()));
     }
     absl::MutexLock lock(&entry.mu);
     const auto none = [&entry]()
@@ -375,28 +381,29 @@ absl::Status PodService::EndContainers(const CallContext& context, Entry& entry)
     if (!entry.mu.AwaitWithTimeout(absl::Condition(&none), kStartsEnd))
       return absl::UnavailableError("a container of the pod is being started and does not end");
   }
-  const std::unique_ptr<PluginRound> round = BeginEnding();
+  const std::unique_ptr<PluginRound> round = pods_.BeginEnding();
   if (round == nullptr || round->round.empty()) return absl::OkStatus();
   GANTRY_ASSIGN_OR_RETURN(const std::vector<LoadedContainer> ended,
-                          Containers(context, entry.key.second));
+                          List(context, entry.key.second));
   for (const LoadedContainer& one : ended) {
     if (one.state.status() != record::v1::ContainerState::CREATED) TellEnded(context, one);
   }
   return absl::OkStatus();
 }
 
-absl::Status PodService::RemoveContainers(const CallContext& context, const Entry& entry) {
+absl::Status PodContainers::RemoveAll(const CallContext& context, const Entry& entry) {
   GANTRY_ASSIGN_OR_RETURN(const std::vector<LoadedContainer> containers,
-                          Containers(context, entry.key.second));
+                          List(context, entry.key.second));
   for (const LoadedContainer& one : containers) GANTRY_RETURN_IF_ERROR(RemoveLoaded(context, one));
   return absl::OkStatus();
 }
 
-absl::Status PodService::RemoveLoaded(const CallContext& context, const LoadedContainer& loaded) {
-  const std::unique_ptr<PluginRound> round = BeginEnding();
+absl::Status PodContainers::RemoveLoaded(const CallContext& context,
+                                         const LoadedContainer& loaded) {
+  const std::unique_ptr<PluginRound> round = pods_.BeginEnding();
   if (round != nullptr && !round->round.empty()) {
     // They see the end before the removal.
-    GANTRY_RETURN_IF_ERROR(StopContainer(context, loaded.id(), absl::ZeroDuration()));
+    GANTRY_RETURN_IF_ERROR(Stop(context, loaded.id(), absl::ZeroDuration()));
     TellEnded(context, loaded);
   }
   v1::RemoveContainerRequest request;
@@ -404,13 +411,13 @@ absl::Status PodService::RemoveLoaded(const CallContext& context, const LoadedCo
   request.set_force(true);
   const absl::Status removed = parts_.lifecycle->Remove(context, request).status();
   if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
-  TellContainerRemoved(context, round.get(), loaded);
+  TellRemoved(context, round.get(), loaded);
   return absl::OkStatus();
 }
 
-absl::Status PodService::StopContainer(const CallContext& context, const std::string& container,
-                                       absl::Duration patience) {
-  const absl::StatusOr<LoadedContainer> loaded = Container(context, container);
+absl::Status PodContainers::Stop(const CallContext& context, const std::string& container,
+                                 absl::Duration patience) {
+  const absl::StatusOr<LoadedContainer> loaded = Load(context, container);
   if (absl::IsNotFound(loaded.status())) return absl::OkStatus();
   GANTRY_RETURN_IF_ERROR(loaded.status());
   if (!parts_.tasks->Exists(context.ns, loaded->id())) return absl::OkStatus();
@@ -430,15 +437,15 @@ absl::Status PodService::StopContainer(const CallContext& context, const std::st
   return stopped;
 }
 
-absl::Status PodService::RemoveContainer(const CallContext& context, const std::string& container) {
-  const absl::StatusOr<LoadedContainer> loaded = Container(context, container);
+absl::Status PodContainers::Remove(const CallContext& context, const std::string& container) {
+  const absl::StatusOr<LoadedContainer> loaded = Load(context, container);
   if (absl::IsNotFound(loaded.status())) return absl::OkStatus();
   GANTRY_RETURN_IF_ERROR(loaded.status());
   return RemoveLoaded(context, *loaded);
 }
 
-absl::StatusOr<LoadedContainer> PodService::Container(const CallContext& context,
-                                                      const std::string& container) const {
+absl::StatusOr<LoadedContainer> PodContainers::Load(const CallContext& context,
+                                                    const std::string& container) const {
   if (container.empty()) return absl::InvalidArgumentError("container_id: is empty");
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded, parts_.records->Load(context, container));
   if (loaded.record.sandbox().empty())
@@ -446,15 +453,15 @@ absl::StatusOr<LoadedContainer> PodService::Container(const CallContext& context
   return loaded;
 }
 
-absl::Status PodService::EachContainer(const CallContext& context,
-                                       absl::FunctionRef<void(LoadedContainer&)> visit) const {
+absl::Status PodContainers::Each(const CallContext& context,
+                                 absl::FunctionRef<void(LoadedContainer&)> visit) const {
   return EachRecord(*parts_.stores, context.ns, [visit](LoadedContainer& one) {
     if (!one.record.sandbox().empty()) visit(one);
   });
 }
 
-absl::StatusOr<std::vector<LoadedContainer>> PodService::Containers(const CallContext& context,
-                                                                    absl::string_view pod) const {
+absl::StatusOr<std::vector<LoadedContainer>> PodContainers::List(const CallContext& context,
+                                                                 absl::string_view pod) const {
   std::vector<LoadedContainer> found;
   GANTRY_RETURN_IF_ERROR(
       EachBriefly(*parts_.stores, context.ns, [&found, pod](LoadedContainer& one) {
@@ -464,9 +471,9 @@ absl::StatusOr<std::vector<LoadedContainer>> PodService::Containers(const CallCo
   return found;
 }
 
-absl::StatusOr<std::vector<LoadedContainer>> PodService::WholeContainers(
-    const CallContext& context, absl::string_view pod) const {
-  GANTRY_ASSIGN_OR_RETURN(const std::vector<LoadedContainer> found, Containers(context, pod));
+absl::StatusOr<std::vector<LoadedContainer>> PodContainers::ListWhole(const CallContext& context,
+                                                                      absl::string_view pod) const {
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<LoadedContainer> found, List(context, pod));
   std::vector<LoadedContainer> whole;
   for (const LoadedContainer& one : found) {
     absl::StatusOr<LoadedContainer> loaded = parts_.records->Load(context, one.id());

@@ -1,6 +1,8 @@
 // Containers of pods: what they get of their pod, what is refused, and calls that are repeated.
 //
 // Needs root: pods have namespaces, and users are looked up in the mounted root file system.
+#include "supervisor/core/pod_containers.h"
+
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -20,6 +22,7 @@
 #include "proto/gantry/v1/pods.pb.h"
 #include "supervisor/core/creation_fixture.h"
 #include "supervisor/core/own_mounts.h"
+#include "supervisor/core/pod_figures.h"
 #include "supervisor/core/pod_member.h"
 #include "supervisor/core/pod_service.h"
 #include "supervisor/core/sandbox_service.h"
@@ -58,6 +61,7 @@ class PodContainersTest : public CreationFixture {
     parts.workers = workers_.get();
     parts.state_directory = dir_.Join("state");
     pods_ = std::make_unique<PodService>(parts);
+    figures_ = std::make_unique<PodFigures>(PodFigures::Parts{&stores_, tasks_.get()});
     WriteImageAs("docker.io/library/app:1");
     pod_ = pods_->Run(context_, PodOf("web"), "").value();
   }
@@ -89,18 +93,20 @@ class PodContainersTest : public CreationFixture {
     return container;
   }
   std::string MustCreate(const PodContainer& container) {
-    const absl::StatusOr<std::string> id = pods_->CreateContainer(context_, container);
+    const absl::StatusOr<std::string> id = pods_->containers().Create(context_, container);
     EXPECT_TRUE(id.ok()) << id.status();
     return id.value_or("");
   }
   absl::Status Refusal(const PodContainer& container) {
     const std::vector<std::string> before = Traces();
-    const absl::Status refused = pods_->CreateContainer(context_, container).status();
+    const absl::Status refused = pods_->containers().Create(context_, container).status();
     EXPECT_FALSE(refused.ok());
     EXPECT_EQ(Traces(), before);  // nothing of it stays
     return refused;
   }
-  LoadedContainer Loaded(const std::string& id) { return pods_->Container(context_, id).value(); }
+  LoadedContainer Loaded(const std::string& id) {
+    return pods_->containers().Load(context_, id).value();
+  }
   // The path of a kernel namespace in the spec; "own" for a new one, "host" where there is none.
   std::string Namespace(const std::string& id, const std::string& type) {
     const nlohmann::json spec = Spec(id);
@@ -131,6 +137,7 @@ class PodContainersTest : public CreationFixture {
 
   std::unique_ptr<SandboxService> sandboxes_;
   std::unique_ptr<PodService> pods_;
+  std::unique_ptr<PodFigures> figures_;
   std::string pod_;
 };
 
@@ -177,7 +184,7 @@ TEST_F(PodContainersTest, ARepeatedCallFindsTheContainer) {
   // The next attempt is another container.
   wanted.attempt = 1;
   EXPECT_NE(MustCreate(wanted), id);
-  EXPECT_THAT(*pods_->Containers(context_, pod_), SizeIs(2));
+  EXPECT_THAT(*pods_->containers().List(context_, pod_), SizeIs(2));
 }
 
 TEST_F(PodContainersTest, CallsForTheSameContainerAtTheSameTimeMakeOne) {
@@ -185,12 +192,12 @@ TEST_F(PodContainersTest, CallsForTheSameContainerAtTheSameTimeMakeOne) {
   std::vector<std::thread> callers;
   for (std::string& id : ids) {
     callers.emplace_back(
-        [&] { id = pods_->CreateContainer(context_, Wanted()).value_or("failed"); });
+        [&] { id = pods_->containers().Create(context_, Wanted()).value_or("failed"); });
   }
   for (std::thread& caller : callers) caller.join();
   EXPECT_THAT(ids, testing::Each(ids.front()));
   EXPECT_NE(ids.front(), "failed");
-  EXPECT_THAT(*pods_->Containers(context_, pod_), SizeIs(1));
+  EXPECT_THAT(*pods_->containers().List(context_, pod_), SizeIs(1));
 }
 
 TEST_F(PodContainersTest, NamesThatDoNotFitAreCutAndStayApart) {
@@ -209,7 +216,7 @@ TEST_F(PodContainersTest, APodThatIsNotReadyTakesNoContainer) {
   const absl::Status refused = Refusal(Wanted("late"));
   EXPECT_TRUE(absl::IsFailedPrecondition(refused));
   EXPECT_THAT(std::string(refused.message()), HasSubstr("is not ready"));
-  EXPECT_TRUE(absl::IsFailedPrecondition(pods_->StartContainer(context_, created)));
+  EXPECT_TRUE(absl::IsFailedPrecondition(pods_->containers().Start(context_, created)));
   PodContainer elsewhere = Wanted();
   elsewhere.pod = "0123";
   EXPECT_TRUE(absl::IsNotFound(Refusal(elsewhere)));
@@ -245,7 +252,7 @@ TEST_F(PodContainersTest, ProcessNamespaces) {
   host.pid = PodContainer::Pid::kHost;
   EXPECT_EQ(Namespace(MustCreate(host), "pid"), "host");
   const std::string target = MustCreate(Wanted("target"));
-  ASSERT_TRUE(pods_->StartContainer(context_, target).ok());
+  ASSERT_TRUE(pods_->containers().Start(context_, target).ok());
   PodContainer debug = Wanted("debug");
   debug.pid = PodContainer::Pid::kOfContainer;
   debug.pid_container = target;
@@ -365,7 +372,7 @@ TEST_F(PodContainersTest, AnImageThatCannotBeShownSaysSoToTheKubelet) {
   good.image = "app:1";
   good.read_only = true;
   const auto refusal = [&](const PodMount& mount) {
-    const absl::Status refused = pods_->CreateContainer(context_, With(mount)).status();
+    const absl::Status refused = pods_->containers().Create(context_, With(mount)).status();
     EXPECT_TRUE(absl::IsFailedPrecondition(refused)) << refused;
     EXPECT_THAT(std::string(refused.message()), StartsWith("ImageVolumeMountFailed: /models: "));
     return std::string(refused.message());
@@ -384,7 +391,7 @@ TEST_F(PodContainersTest, AnImageThatCannotBeShownSaysSoToTheKubelet) {
   bad = good;
   bad.image = "nowhere:1";
   refusal(bad);
-  EXPECT_THAT(*pods_->Containers(context_), testing::IsEmpty());
+  EXPECT_THAT(*pods_->containers().List(context_), testing::IsEmpty());
 }
 
 TEST_F(PodContainersTest, AProfileThatTheHostDoesNotHaveIsRefused) {
@@ -399,77 +406,78 @@ TEST_F(PodContainersTest, AProfileThatTheHostDoesNotHaveIsRefused) {
 
 TEST_F(PodContainersTest, OneThatHasRunIsNotStartedAgain) {
   const std::string id = MustCreate(Wanted());
-  ASSERT_TRUE(pods_->StartContainer(context_, id).ok());
+  ASSERT_TRUE(pods_->containers().Start(context_, id).ok());
   Shim(id).Exit("", 3);
   ASSERT_TRUE(
       Eventually([&] { return Stored(id).status() == record::v1::ContainerState::STOPPED; }));
-  const absl::Status refused = pods_->StartContainer(context_, id);
+  const absl::Status refused = pods_->containers().Start(context_, id);
   EXPECT_TRUE(absl::IsFailedPrecondition(refused));
   EXPECT_THAT(std::string(refused.message()), HasSubstr("it has run; make another one"));
 }
 
 TEST_F(PodContainersTest, AStopWithoutPatienceIsAKill) {
   const std::string id = MustCreate(Wanted());
-  ASSERT_TRUE(pods_->StartContainer(context_, id).ok());
-  ASSERT_TRUE(pods_->StopContainer(context_, id, absl::ZeroDuration()).ok());
+  ASSERT_TRUE(pods_->containers().Start(context_, id).ok());
+  ASSERT_TRUE(pods_->containers().Stop(context_, id, absl::ZeroDuration()).ok());
   EXPECT_TRUE(Eventually([&] { return Stored(id).exit_code() == 137; }));
-  EXPECT_TRUE(pods_->StopContainer(context_, id, absl::ZeroDuration()).ok());
-  EXPECT_TRUE(pods_->StopContainer(context_, id, absl::Seconds(5)).ok());
-  EXPECT_TRUE(pods_->RemoveContainer(context_, id).ok());
-  EXPECT_TRUE(pods_->RemoveContainer(context_, id).ok());
+  EXPECT_TRUE(pods_->containers().Stop(context_, id, absl::ZeroDuration()).ok());
+  EXPECT_TRUE(pods_->containers().Stop(context_, id, absl::Seconds(5)).ok());
+  EXPECT_TRUE(pods_->containers().Remove(context_, id).ok());
+  EXPECT_TRUE(pods_->containers().Remove(context_, id).ok());
 }
 
 TEST_F(PodContainersTest, ARunningContainerIsRemoved) {
   const std::string id = MustCreate(Wanted());
-  ASSERT_TRUE(pods_->StartContainer(context_, id).ok());
-  EXPECT_TRUE(pods_->RemoveContainer(context_, id).ok());
-  EXPECT_TRUE(absl::IsNotFound(pods_->Container(context_, id).status()));
+  ASSERT_TRUE(pods_->containers().Start(context_, id).ok());
+  EXPECT_TRUE(pods_->containers().Remove(context_, id).ok());
+  EXPECT_TRUE(absl::IsNotFound(pods_->containers().Load(context_, id).status()));
 }
 
 TEST_F(PodContainersTest, OnlyContainersOfPodsAreFound) {
   const std::string alone = Make("alone");
   const std::string id = MustCreate(Wanted());
-  EXPECT_EQ(pods_->Container(context_, id.substr(0, 12))->id(), id);
-  EXPECT_TRUE(absl::IsNotFound(pods_->Container(context_, alone).status()));
-  EXPECT_TRUE(absl::IsInvalidArgument(pods_->Container(context_, "").status()));
-  EXPECT_THAT(*pods_->Containers(context_), SizeIs(1));
-  EXPECT_THAT(*pods_->Containers(context_, "another pod"), SizeIs(0));
+  EXPECT_EQ(pods_->containers().Load(context_, id.substr(0, 12))->id(), id);
+  EXPECT_TRUE(absl::IsNotFound(pods_->containers().Load(context_, alone).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(pods_->containers().Load(context_, "").status()));
+  EXPECT_THAT(*pods_->containers().List(context_), SizeIs(1));
+  EXPECT_THAT(*pods_->containers().List(context_, "another pod"), SizeIs(0));
   // What is not of a pod is not the kubelet's to remove.
-  EXPECT_TRUE(pods_->RemoveContainer(context_, alone).ok());
+  EXPECT_TRUE(pods_->containers().Remove(context_, alone).ok());
   EXPECT_TRUE(Exists(alone));
 }
 
 TEST_F(PodContainersTest, ALimitThatTheKernelRefusesIsNotOnRecord) {
   const std::string id = MustCreate(Wanted());
-  ASSERT_TRUE(pods_->StartContainer(context_, id).ok());
+  ASSERT_TRUE(pods_->containers().Start(context_, id).ok());
   Shim(id).FailCalls("Update", absl::InternalError("memory.max: Device or resource busy"));
   const nlohmann::json before = Spec(id);
   oci::Resources change;
   change.memory_limit_bytes = 64 << 20;
-  EXPECT_FALSE(pods_->UpdateContainer(context_, id, change, "cri", "new").ok());
+  EXPECT_FALSE(pods_->containers().Update(context_, id, change, "cri", "new").ok());
   EXPECT_EQ(Spec(id), before);
   EXPECT_EQ(Loaded(id).record.extensions().count("cri"), 0u);
   Shim(id).FailCalls("Update", absl::OkStatus());
-  ASSERT_TRUE(pods_->UpdateContainer(context_, id, change, "cri", "new").ok());
+  ASSERT_TRUE(pods_->containers().Update(context_, id, change, "cri", "new").ok());
   EXPECT_EQ(Spec(id)["linux"]["resources"]["memory"]["limit"], 64 << 20);
   // Other limits stay; nonsense is refused before anything is changed.
   change = {};
   change.cpu_shares = 512;
-  ASSERT_TRUE(pods_->UpdateContainer(context_, id, change, "cri", "newer").ok());
+  ASSERT_TRUE(pods_->containers().Update(context_, id, change, "cri", "newer").ok());
   EXPECT_EQ(Spec(id)["linux"]["resources"]["memory"]["limit"], 64 << 20);
   change.cpu_period_micros = 1;
-  EXPECT_TRUE(absl::IsInvalidArgument(pods_->UpdateContainer(context_, id, change, "cri", "bad")));
+  EXPECT_TRUE(
+      absl::IsInvalidArgument(pods_->containers().Update(context_, id, change, "cri", "bad")));
   EXPECT_EQ(Loaded(id).record.extensions().at("cri").value(), "newer");
 }
 
 TEST_F(PodContainersTest, WhatItWroteIsLookedAtNowAndThen) {
   const std::string id = MustCreate(Wanted());
   const std::string root = stores_.Snapshots("native", {kNs, ""})->Mounts(id)->at(0).source;
-  const absl::StatusOr<DiskUse> first = pods_->DiskUseOf(context_, Loaded(id));
+  const absl::StatusOr<DiskUse> first = figures_->DiskUseOf(context_, Loaded(id));
   ASSERT_TRUE(first.ok()) << first.status();
   ASSERT_TRUE(WriteFile(root + "/grown", std::string(1 << 20, 'x')).ok());
   // A walk of its files is not repeated within moments: the same answer, with its time.
-  const absl::StatusOr<DiskUse> second = pods_->DiskUseOf(context_, Loaded(id));
+  const absl::StatusOr<DiskUse> second = figures_->DiskUseOf(context_, Loaded(id));
   EXPECT_EQ(second->bytes, first->bytes);
   EXPECT_EQ(second->at, first->at);
 }
@@ -483,7 +491,7 @@ TEST_F(PodContainersTest, LayersOfImagesAreCountedAndWhatContainersWriteIsNot) {
   const auto active = snapshots.Prepare("active", "", {});
   ASSERT_TRUE(active.ok()) << active.status();
   ASSERT_TRUE(WriteFile(active->at(0).source + "/file", std::string(2 << 20, 'x')).ok());
-  const absl::StatusOr<DiskUse> use = pods_->ImageUse(context_);
+  const absl::StatusOr<DiskUse> use = figures_->ImageUse(context_);
   ASSERT_TRUE(use.ok()) << use.status();
   EXPECT_GE(use->bytes, 1 << 20);
   EXPECT_LT(use->bytes, 2 << 20);
@@ -493,15 +501,15 @@ TEST_F(PodContainersTest, LayersOfImagesAreCountedAndWhatContainersWriteIsNot) {
 TEST_F(PodContainersTest, FilesAndThreadsOfItsProcessesAreCounted) {
   const std::string id = MustCreate(Wanted());
   launcher_.OnLaunch([](runtime::FakeShim& shim) { shim.SetNextPid(getpid()); });
-  ASSERT_TRUE(pods_->StartContainer(context_, id).ok());
-  const absl::StatusOr<ProcessUse> use = pods_->ProcessUseOf(context_, id);
+  ASSERT_TRUE(pods_->containers().Start(context_, id).ok());
+  const absl::StatusOr<ProcessUse> use = figures_->ProcessUseOf(context_, id);
   ASSERT_TRUE(use.ok()) << use.status();
   EXPECT_EQ(use->processes, 1u);
   EXPECT_GT(use->threads, 1u);  // this test's
   EXPECT_GE(use->sockets, 1u);  // to its shim
   EXPECT_GT(use->files, use->sockets);
   EXPECT_GT(use->open_files_limit, 0u);
-  EXPECT_TRUE(absl::IsNotFound(pods_->ProcessUseOf(context_, "nothing").status()));
+  EXPECT_TRUE(absl::IsNotFound(figures_->ProcessUseOf(context_, "nothing").status()));
 }
 
 TEST_F(PodContainersTest, NameServersOfThePod) {

@@ -1,4 +1,4 @@
-// What the pod service knows of one pod. Private to it.
+// What the pod service knows of one pod. Private to it and to PodContainers.
 #ifndef GANTRY_SUPERVISOR_CORE_POD_ENTRY_H_
 #define GANTRY_SUPERVISOR_CORE_POD_ENTRY_H_
 

@@ -22,6 +22,7 @@
 #include "supervisor/core/pod_cgroup.h"
 #include "supervisor/core/pod_entry.h"
 #include "supervisor/core/pod_service.h"
+#include "supervisor/core/task_service.h"
 #include "supervisor/network/cni.h"
 #include "supervisor/network/links.h"
 #include "supervisor/oci/host_facts.h"

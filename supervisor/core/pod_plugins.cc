@@ -13,10 +13,12 @@
 
 #include "base/cancel_token.h"
 #include "base/status_macros.h"
+#include "supervisor/core/pod_containers.h"
 #include "supervisor/core/pod_entry.h"
 #include "supervisor/core/pod_view.h"
 #include "supervisor/core/proto_time.h"
 #include "supervisor/core/stores.h"
+#include "supervisor/core/task_service.h"
 
 namespace gantry::core {
 namespace {
@@ -37,7 +39,7 @@ std::optional<Process> TaskOf(const TaskService& tasks, const std::string& ns,
 }  // namespace
 
 // The one who says that a container has ended; others who come meanwhile wait until it was said.
-struct PodService::Ending {
+struct PodContainers::Ending {
   absl::Notification said;
 };
 
@@ -71,13 +73,15 @@ void PodService::StartPlugins() {
                      std::vector<wire::Container>& containers) {
     ListForPlugins(pods, containers);
   };
-  host.update = [this](const wire::ContainerUpdate& update) { return ApplyUpdate(update); };
+  host.update = [this](const wire::ContainerUpdate& update) {
+    return containers_->ApplyUpdate(update);
+  };
   host.evict = [this](const wire::ContainerEviction& eviction) -> absl::Status {
     CancelToken limit(2 * kPluginPatience);
     CallContext context;
     context.cancel = &limit;
-    GANTRY_ASSIGN_OR_RETURN(context.ns, NamespaceOf(eviction.container_id()));
-    return StopContainer(context, eviction.container_id(), absl::ZeroDuration());
+    GANTRY_ASSIGN_OR_RETURN(context.ns, containers_->NamespaceOf(eviction.container_id()));
+    return containers_->Stop(context, eviction.container_id(), absl::ZeroDuration());
   };
   parts_.plugins->Start(std::move(host));
 }
@@ -101,7 +105,7 @@ void PodService::ListForPlugins(std::vector<wire::PodSandbox>& pods,
   for (const std::string& ns : namespaces) {
     CallContext context;
     context.ns = ns;
-    const absl::StatusOr<std::vector<LoadedContainer>> all = WholeContainers(context);
+    const absl::StatusOr<std::vector<LoadedContainer>> all = containers_->ListWhole(context);
     LOG_IF(ERROR, !all.ok()) << "NRI: ns=" << ns << " " << all.status();
     if (!all.ok()) continue;
     for (const LoadedContainer& one : *all) {
@@ -114,22 +118,17 @@ void PodService::ListForPlugins(std::vector<wire::PodSandbox>& pods,
   }
 }
 
-absl::StatusOr<std::string> PodService::NamespaceOf(const std::string& container) const {
-  std::set<std::string> namespaces;
-  {
-    absl::MutexLock lock(&mu_);
-    for (const auto& [key, entry] : pods_) namespaces.insert(key.first);
-  }
-  for (const std::string& ns : namespaces) {
+absl::StatusOr<std::string> PodContainers::NamespaceOf(const std::string& container) const {
+  for (const std::string& ns : pods_.Namespaces()) {
     CallContext context;
     context.ns = ns;
-    const absl::StatusOr<LoadedContainer> found = Container(context, container);
+    const absl::StatusOr<LoadedContainer> found = Load(context, container);
     if (found.ok() && found->id() == container) return ns;
   }
   return absl::NotFoundError(absl::StrCat("container ", container, ": not found"));
 }
 
-absl::Status PodService::ApplyUpdate(const wire::ContainerUpdate& update) {
+absl::Status PodContainers::ApplyUpdate(const wire::ContainerUpdate& update) {
   CancelToken limit(kPluginPatience);
   CallContext context;
   context.cancel = &limit;
@@ -139,7 +138,7 @@ absl::Status PodService::ApplyUpdate(const wire::ContainerUpdate& update) {
   return ChangeLimits(context, update.container_id(), change, /*extension=*/nullptr);
 }
 
-absl::Status PodService::ApplyUpdates(const std::vector<wire::ContainerUpdate>& updates) {
+absl::Status PodContainers::ApplyUpdates(const std::vector<wire::ContainerUpdate>& updates) {
   for (const wire::ContainerUpdate& update : updates) {
     const absl::Status done = ApplyUpdate(update);
     if (done.ok()) continue;
@@ -149,7 +148,7 @@ absl::Status PodService::ApplyUpdates(const std::vector<wire::ContainerUpdate>& 
   return absl::OkStatus();
 }
 
-void PodService::Evict(const std::vector<wire::ContainerEviction>& evictions) {
+void PodContainers::Evict(const std::vector<wire::ContainerEviction>& evictions) {
   for (const wire::ContainerEviction& eviction : evictions) {
     // It may wait for what the caller holds.
     parts_.plugins->Later([this, id = eviction.container_id(), reason = eviction.reason()] {
@@ -160,7 +159,7 @@ void PodService::Evict(const std::vector<wire::ContainerEviction>& evictions) {
       absl::Status ended = ns.status();
       if (ns.ok()) {
         context.ns = *ns;
-        ended = StopContainer(context, id, absl::ZeroDuration());
+        ended = Stop(context, id, absl::ZeroDuration());
       }
       LOG(INFO) << "NRI: a plugin ends container " << id << " (" << reason << "): " << ended;
     });
@@ -197,9 +196,8 @@ void PodService::TellRemoved(PluginRound* round, const Entry& entry) const {
   round->round.RemovePodSandbox(ViewForPlugins(entry));
 }
 
-absl::Status PodService::UpdatePod(const CallContext& context, absl::string_view id,
-                                   const oci::Resources& overhead,
-                                   const oci::Resources& resources) {
+absl::Status PodService::Update(const CallContext& context, absl::string_view id,
+                                const oci::Resources& overhead, const oci::Resources& resources) {
   GANTRY_ASSIGN_OR_RETURN(const EntryPtr entry, Find(context, id));
   const std::unique_ptr<PluginRound> round = BeginMaking();
   if (round == nullptr || round->round.empty()) return absl::OkStatus();
@@ -210,12 +208,12 @@ absl::Status PodService::UpdatePod(const CallContext& context, absl::string_view
   return absl::OkStatus();
 }
 
-absl::Status PodService::AskToCreate(PluginRound& round, const Entry& entry,
-                                     const PodContainer& container, const std::string& id,
-                                     oci::RuntimeSpec& spec, std::vector<std::string>& cdi) {
+absl::Status PodContainers::AskToCreate(PluginRound& round, const Entry& entry,
+                                        const PodContainer& container, const std::string& id,
+                                        oci::RuntimeSpec& spec, std::vector<std::string>& cdi) {
   GANTRY_ASSIGN_OR_RETURN(
       nri::Plugins::Created created,
-      round.round.CreateContainer(ViewForPlugins(entry),
+      round.round.CreateContainer(pods_.ViewForPlugins(entry),
                                   ViewOfNewContainer(container, id, entry.key.second),
                                   spec.document()));
   // What they set is held to the rules of what a client sets.
@@ -231,40 +229,41 @@ absl::Status PodService::AskToCreate(PluginRound& round, const Entry& entry,
   return absl::OkStatus();
 }
 
-void PodService::TellCreated(const CallContext& context, PluginRound* round, const Entry& entry,
-                             const std::string& id) const {
+void PodContainers::TellCreated(const CallContext& context, PluginRound* round, const Entry& entry,
+                                const std::string& id) const {
   if (round == nullptr || round->round.empty()) return;
-  const absl::StatusOr<LoadedContainer> loaded = Container(context, id);
+  const absl::StatusOr<LoadedContainer> loaded = Load(context, id);
   if (!loaded.ok()) return;  // it was removed at once
-  round->round.PostCreateContainer(ViewForPlugins(entry), ViewOfContainer(*loaded, std::nullopt));
+  round->round.PostCreateContainer(pods_.ViewForPlugins(entry),
+                                   ViewOfContainer(*loaded, std::nullopt));
 }
 
-void PodService::TellNotCreated(PluginRound& round, const Entry& entry,
-                                const PodContainer& container, const std::string& id) const {
-  const wire::PodSandbox pod = ViewForPlugins(entry);
+void PodContainers::TellNotCreated(PluginRound& round, const Entry& entry,
+                                   const PodContainer& container, const std::string& id) const {
+  const wire::PodSandbox pod = pods_.ViewForPlugins(entry);
   const wire::Container view = ViewOfNewContainer(container, id, entry.key.second);
   (void)round.round.StopContainer(pod, view);
   round.round.RemoveContainer(pod, view);
 }
 
-absl::Status PodService::AskToStart(const CallContext& context, PluginRound* round,
-                                    const LoadedContainer& loaded) const {
+absl::Status PodContainers::AskToStart(const CallContext& context, PluginRound* round,
+                                       const LoadedContainer& loaded) const {
   if (round == nullptr || round->round.empty()) return absl::OkStatus();
-  return round->round.StartContainer(PodForPlugins(context, loaded.record.sandbox()),
+  return round->round.StartContainer(pods_.PodForPlugins(context, loaded.record.sandbox()),
                                      ViewOfContainer(loaded, std::nullopt));
 }
 
-void PodService::TellStarted(const CallContext& context, PluginRound* round,
-                             const std::string& id) const {
+void PodContainers::TellStarted(const CallContext& context, PluginRound* round,
+                                const std::string& id) const {
   if (round == nullptr || round->round.empty()) return;
-  const absl::StatusOr<LoadedContainer> loaded = Container(context, id);
+  const absl::StatusOr<LoadedContainer> loaded = Load(context, id);
   if (!loaded.ok()) return;  // it was removed at once
-  round->round.PostStartContainer(PodForPlugins(context, loaded->record.sandbox()),
+  round->round.PostStartContainer(pods_.PodForPlugins(context, loaded->record.sandbox()),
                                   ViewOfContainer(*loaded, TaskOf(*parts_.tasks, context.ns, id)));
 }
 
-absl::Status PodService::NoteStartRefused(const CallContext& context, const std::string& id,
-                                          const absl::Status& why) {
+absl::Status PodContainers::NoteStartRefused(const CallContext& context, const std::string& id,
+                                             const absl::Status& why) {
   OperationLock lock;
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded, parts_.records->LoadLocked(context, id, lock));
   return parts_.records->UpdateState(loaded, [&why](record::v1::ContainerState& state) {
@@ -276,8 +275,8 @@ absl::Status PodService::NoteStartRefused(const CallContext& context, const std:
   });
 }
 
-void PodService::TellEnded(const CallContext& context, const LoadedContainer& loaded) {
-  const std::unique_ptr<PluginRound> round = BeginEnding();
+void PodContainers::TellEnded(const CallContext& context, const LoadedContainer& loaded) {
+  const std::unique_ptr<PluginRound> round = pods_.BeginEnding();
   if (round == nullptr || round->round.empty()) return;
   const Key key(context.ns, loaded.id());
   std::shared_ptr<Ending> ending;
@@ -294,7 +293,7 @@ void PodService::TellEnded(const CallContext& context, const LoadedContainer& lo
     return;
   }
   const std::vector<wire::ContainerUpdate> updates = round->round.StopContainer(
-      PodForPlugins(context, loaded.record.sandbox()),
+      pods_.PodForPlugins(context, loaded.record.sandbox()),
       ViewOfContainer(loaded, TaskOf(*parts_.tasks, context.ns, loaded.id())));
   for (const wire::ContainerUpdate& update : updates) {
     const absl::Status done = ApplyUpdate(update);
@@ -304,18 +303,18 @@ void PodService::TellEnded(const CallContext& context, const LoadedContainer& lo
   ending->said.Notify();
 }
 
-void PodService::TellContainerRemoved(const CallContext& context, PluginRound* round,
-                                      const LoadedContainer& loaded) {
+void PodContainers::TellRemoved(const CallContext& context, PluginRound* round,
+                                const LoadedContainer& loaded) {
   if (round == nullptr) return;
   if (!round->round.empty()) {
-    round->round.RemoveContainer(PodForPlugins(context, loaded.record.sandbox()),
+    round->round.RemoveContainer(pods_.PodForPlugins(context, loaded.record.sandbox()),
                                  ViewOfContainer(loaded, std::nullopt));
   }
   absl::MutexLock lock(&mu_);
   endings_.erase(Key(context.ns, loaded.id()));
 }
 
-void PodService::OnExit(const std::string& ns, const std::string& container) {
+void PodContainers::OnExit(const std::string& ns, const std::string& container) {
   if (parts_.plugins == nullptr) return;
   {
     // Nobody is there to be told, and most containers are not of pods.
@@ -325,20 +324,20 @@ void PodService::OnExit(const std::string& ns, const std::string& container) {
   parts_.plugins->Later([this, ns, container] {
     CallContext context;
     context.ns = ns;
-    const absl::StatusOr<LoadedContainer> loaded = Container(context, container);
+    const absl::StatusOr<LoadedContainer> loaded = Load(context, container);
     if (loaded.ok()) TellEnded(context, *loaded);
   });
 }
 
-absl::StatusOr<oci::Resources> PodService::AskToUpdate(const CallContext& context,
-                                                       PluginRound* round,
-                                                       const LoadedContainer& loaded,
-                                                       const oci::Resources& change) {
+absl::StatusOr<oci::Resources> PodContainers::AskToUpdate(const CallContext& context,
+                                                          PluginRound* round,
+                                                          const LoadedContainer& loaded,
+                                                          const oci::Resources& change) {
   if (round == nullptr || round->round.empty()) return change;
   GANTRY_ASSIGN_OR_RETURN(
       const nri::Plugins::Updated updated,
       round->round.UpdateContainer(
-          PodForPlugins(context, loaded.record.sandbox()),
+          pods_.PodForPlugins(context, loaded.record.sandbox()),
           ViewOfContainer(loaded, TaskOf(*parts_.tasks, context.ns, loaded.id())),
           ToPluginResources(change)));
   GANTRY_RETURN_IF_ERROR(ApplyUpdates(updated.updates));
@@ -346,12 +345,12 @@ absl::StatusOr<oci::Resources> PodService::AskToUpdate(const CallContext& contex
   return FromPluginResources(updated.resources);
 }
 
-void PodService::TellUpdated(const CallContext& context, PluginRound* round,
-                             const std::string& id) const {
+void PodContainers::TellUpdated(const CallContext& context, PluginRound* round,
+                                const std::string& id) const {
   if (round == nullptr || round->round.empty()) return;
-  const absl::StatusOr<LoadedContainer> loaded = Container(context, id);
+  const absl::StatusOr<LoadedContainer> loaded = Load(context, id);
   if (!loaded.ok()) return;
-  round->round.PostUpdateContainer(PodForPlugins(context, loaded->record.sandbox()),
+  round->round.PostUpdateContainer(pods_.PodForPlugins(context, loaded->record.sandbox()),
                                    ViewOfContainer(*loaded, TaskOf(*parts_.tasks, context.ns, id)));
 }
 

@@ -1,4 +1,4 @@
-// What the pod service asks plugins of NRI. Private to it.
+// What the pod service asks plugins of NRI. Private to it and to PodContainers.
 #ifndef GANTRY_SUPERVISOR_CORE_POD_PLUGINS_H_
 #define GANTRY_SUPERVISOR_CORE_POD_PLUGINS_H_
 

@@ -27,11 +27,13 @@
 #include "supervisor/core/container_lifecycle.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/name_files.h"
+#include "supervisor/core/pod_containers.h"
 #include "supervisor/core/pod_entry.h"
 #include "supervisor/core/pod_namespaces.h"
 #include "supervisor/core/pod_plugins.h"
 #include "supervisor/core/sandbox_service.h"
 #include "supervisor/core/stores.h"
+#include "supervisor/core/task_service.h"
 #include "supervisor/metadata/record_values.h"
 #include "supervisor/network/cni.h"
 #include "supervisor/runtime/runtime_probe.h"
@@ -136,6 +138,9 @@ PodService::Operation::~Operation() {
   absl::MutexLock lock(&entry_->mu);
   entry_->busy = false;
 }
+
+PodService::PodService(const Parts& parts)
+    : parts_(parts), containers_(std::make_unique<PodContainers>(*this)) {}
 
 PodService::~PodService() { UnsharePodMounts(parts_.state_directory + "/pods"); }
 
@@ -407,7 +412,7 @@ absl::Status PodService::StopEntry(const CallContext& context, Entry& entry) {
     if (entry.phase == Entry::Phase::kStopped) return absl::OkStatus();
     entry.phase = Entry::Phase::kStopping;
   }
-  GANTRY_RETURN_IF_ERROR(EndContainers(context, entry));
+  GANTRY_RETURN_IF_ERROR(containers_->EndAll(context, entry));
   GANTRY_RETURN_IF_ERROR(EndTask(context, key.second));
   TellStopped(entry);
   GANTRY_RETURN_IF_ERROR(Detach(context, entry));
@@ -429,7 +434,7 @@ absl::Status PodService::Remove(const CallContext& context, absl::string_view id
   GANTRY_RETURN_IF_ERROR(StopEntry(context, entry));
   Operation operation;
   GANTRY_RETURN_IF_ERROR(operation.Begin(context, entry));
-  GANTRY_RETURN_IF_ERROR(RemoveContainers(context, entry));
+  GANTRY_RETURN_IF_ERROR(containers_->RemoveAll(context, entry));
   // Also of one that a former daemon had stopped, and of which the machine's end took the rest.
   GANTRY_RETURN_IF_ERROR(RemovePodNamespaces(Directory(key)));
   GANTRY_RETURN_IF_ERROR(RemoveTree(Directory(key)));
@@ -472,6 +477,13 @@ absl::StatusOr<PodService::EntryPtr> PodService::Find(const CallContext& context
         absl::StrCat("pod ", absl::CHexEscape(id), ": several begin with this id"));
   }
   return found->second;
+}
+
+std::set<std::string> PodService::Namespaces() const {
+  std::set<std::string> namespaces;
+  absl::MutexLock lock(&mu_);
+  for (const auto& [key, entry] : pods_) namespaces.insert(key.first);
+  return namespaces;
 }
 
 Pod PodService::View(const Entry& entry) const {

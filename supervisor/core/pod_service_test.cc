@@ -17,6 +17,7 @@
 
 #include "proto/gantry/v1/pods.pb.h"
 #include "supervisor/core/container_fixture.h"
+#include "supervisor/core/pod_containers.h"
 #include "supervisor/core/pod_namespaces.h"
 #include "supervisor/core/sandbox_service.h"
 #include "supervisor/nri/fake_plugin.h"
@@ -77,7 +78,7 @@ class PodServiceTest : public ContainerFixture {
     config.set_runtime("fake");
     return config;
   }
-  // A container of the pod, as CreateContainer() leaves it.
+  // A container of the pod, as PodContainers::Create() leaves it.
   std::string MakeIn(const std::string& pod, const std::string& name) {
     metadata::NewContainer fresh;
     fresh.name = name;
@@ -196,21 +197,21 @@ TEST_F(PodServiceTest, AStopEndsItsContainersAndARemovalTakesThem) {
   const std::string pod = pods_->Run(context_, Pod("web"), "").value();
   const std::string running = MakeIn(pod, "running");
   const std::string created = MakeIn(pod, "created");
-  ASSERT_TRUE(pods_->StartContainer(context_, running).ok());
+  ASSERT_TRUE(pods_->containers().Start(context_, running).ok());
   // A repeated start finds it running.
-  EXPECT_TRUE(pods_->StartContainer(context_, running).ok());
+  EXPECT_TRUE(pods_->containers().Start(context_, running).ok());
   ASSERT_TRUE(pods_->Stop(context_, pod).ok());
   workers_->WaitIdle();
   EXPECT_NE(tasks_->Get(kNs, running, "").value_or(Process()).status, ProcessStatus::kRunning);
-  EXPECT_TRUE(absl::IsFailedPrecondition(pods_->StartContainer(context_, created)));
+  EXPECT_TRUE(absl::IsFailedPrecondition(pods_->containers().Start(context_, created)));
   ASSERT_TRUE(pods_->Remove(context_, pod).ok());
-  EXPECT_TRUE(absl::IsNotFound(pods_->Container(context_, created).status()));
-  EXPECT_THAT(pods_->Containers(context_).value(), IsEmpty());
+  EXPECT_TRUE(absl::IsNotFound(pods_->containers().Load(context_, created).status()));
+  EXPECT_THAT(pods_->containers().List(context_).value(), IsEmpty());
 }
 
 TEST_F(PodServiceTest, StoppingAndRemovingWhatIsNotThereIsNoError) {
-  EXPECT_TRUE(pods_->StopContainer(context_, "nothing", absl::Seconds(1)).ok());
-  EXPECT_TRUE(pods_->RemoveContainer(context_, "nothing").ok());
+  EXPECT_TRUE(pods_->containers().Stop(context_, "nothing", absl::Seconds(1)).ok());
+  EXPECT_TRUE(pods_->containers().Remove(context_, "nothing").ok());
 }
 
 TEST_F(PodServiceTest, ARestartKeepsPods) {
@@ -262,8 +263,8 @@ TEST_F(PodServiceTest, AContainersLimitsAreOnRecord) {
   const std::string id = MakeIn(pod, "limited");
   oci::Resources change;
   change.memory_limit_bytes = 64 << 20;
-  ASSERT_TRUE(pods_->UpdateContainer(context_, id, change, "cri", "new").ok());
-  const LoadedContainer loaded = pods_->Container(context_, id).value();
+  ASSERT_TRUE(pods_->containers().Update(context_, id, change, "cri", "new").ok());
+  const LoadedContainer loaded = pods_->containers().Load(context_, id).value();
   EXPECT_EQ(loaded.record.extensions().at("cri").value(), "new");
   EXPECT_THAT(loaded.record.spec().value(), testing::HasSubstr("67108864"));
 }

@@ -10,6 +10,7 @@
 
 #include "proto/gantry/v1/pods.pb.h"
 #include "supervisor/core/container_records.h"
+#include "supervisor/core/pod_container.h"
 #include "supervisor/core/pod_service.h"
 #include "supervisor/core/task_service.h"
 #include "supervisor/nri/wire.h"

@@ -16,6 +16,7 @@
 #include "proto/record/v1/record.pb.h"
 #include "supervisor/api/cri/container_now.h"
 #include "supervisor/core/event_bus.h"
+#include "supervisor/core/pod_containers.h"
 #include "supervisor/core/pod_service.h"
 
 namespace gantry::api::cri {
@@ -68,7 +69,7 @@ class EventSender {
   Known KnownNow(const core::CallContext& in) {
     Known known;
     for (const core::Pod& pod : parts_.pods->List(in)) known.pods[pod.id] = ToSandboxStatus(pod);
-    const absl::StatusOr<std::vector<core::LoadedContainer>> all = parts_.pods->Containers(in);
+    const absl::StatusOr<std::vector<core::LoadedContainer>> all = parts_.pod_containers->List(in);
     if (!all.ok()) return known;
     for (const core::LoadedContainer& one : *all) known.pod_of[one.id()] = one.record.sandbox();
     return known;
@@ -108,7 +109,7 @@ class EventSender {
     *out.mutable_pod_sandbox_status() = ToSandboxStatus(*pod);
     known.pods[pod_id] = out.pod_sandbox_status();
     absl::StatusOr<std::vector<core::LoadedContainer>> all =
-        parts_.pods->WholeContainers(in, pod_id);
+        parts_.pod_containers->ListWhole(in, pod_id);
     if (!all.ok()) return out;
     for (core::LoadedContainer& loaded : *all)
       *out.add_containers_statuses() = ToStatus(WithTask(*parts_.tasks, std::move(loaded)), &*pod);
@@ -119,7 +120,7 @@ class EventSender {
   std::string PodOf(const core::CallContext& in, const std::string& container, Known& known) {
     const auto found = known.pod_of.find(container);
     if (found != known.pod_of.end()) return found->second;
-    const absl::StatusOr<core::LoadedContainer> loaded = parts_.pods->Container(in, container);
+    const absl::StatusOr<core::LoadedContainer> loaded = parts_.pod_containers->Load(in, container);
     if (!loaded.ok()) return "";
     return known.pod_of[container] = loaded->record.sandbox();
   }

@@ -19,6 +19,8 @@ class EventBus;
 class ExecRunner;
 class ImageCatalog;
 class ImagePull;
+class PodContainers;
+class PodFigures;
 class PodService;
 class SystemService;
 class TaskService;
@@ -34,6 +36,8 @@ inline constexpr char kNamespace[] = "k8s.io";
 // What the services call. All outlive them.
 struct CriParts {
   core::PodService* pods;
+  core::PodContainers* pod_containers;
+  core::PodFigures* pod_figures;
   core::ContainerRecords* records;
   core::ContainerLifecycle* lifecycle;
   core::TaskService* tasks;

@@ -23,6 +23,7 @@
 #include "supervisor/api/grpc/work_call.h"
 #include "supervisor/core/image_catalog.h"
 #include "supervisor/core/image_pull.h"
+#include "supervisor/core/pod_figures.h"
 #include "supervisor/core/pod_service.h"
 #include "supervisor/oci/image_config.h"
 
@@ -132,7 +133,8 @@ class ImageService final : public wire::ImageService::CallbackService {
                                         const wire::ImageFsInfoRequest*,
                                         wire::ImageFsInfoResponse* response) override {
     return HandleOn(lane_, *context, [=, this](Call& call) -> absl::Status {
-      GANTRY_ASSIGN_OR_RETURN(const core::DiskUse use, parts_.pods->ImageUse(InNamespace(call)));
+      GANTRY_ASSIGN_OR_RETURN(const core::DiskUse use,
+                              parts_.pod_figures->ImageUse(InNamespace(call)));
       wire::FilesystemUsage& usage = *response->add_image_filesystems();
       usage.set_timestamp(absl::ToUnixNanos(use.at));
       usage.mutable_fs_id()->set_mountpoint(parts_.root_directory);

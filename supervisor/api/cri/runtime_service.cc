@@ -34,6 +34,7 @@
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/exec_runner.h"
 #include "supervisor/core/image_catalog.h"
+#include "supervisor/core/pod_containers.h"
 #include "supervisor/core/pod_service.h"
 #include "supervisor/core/task_service.h"
 
@@ -192,7 +193,7 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
                 return ReadFile(path, kMaxProfileBytes);
               }));
           GANTRY_ASSIGN_OR_RETURN(*response->mutable_container_id(),
-                                  parts_.pods->CreateContainer(in, container));
+                                  parts_.pod_containers->Create(in, container));
           return absl::OkStatus();
         },
         Departure::kIgnored);
@@ -203,7 +204,7 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
     return HandleOn(
         lane_, *context,
         [=, this](Call& call) {
-          return parts_.pods->StartContainer(InNamespace(call), request->container_id());
+          return parts_.pod_containers->Start(InNamespace(call), request->container_id());
         },
         Departure::kIgnored);
   }
@@ -211,8 +212,8 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
                                           const wire::StopContainerRequest* request,
                                           wire::StopContainerResponse*) override {
     return HandleOn(lane_, *context, [=, this](Call& call) {
-      return parts_.pods->StopContainer(InNamespace(call), request->container_id(),
-                                        absl::Seconds(request->timeout()));
+      return parts_.pod_containers->Stop(InNamespace(call), request->container_id(),
+                                         absl::Seconds(request->timeout()));
     });
   }
   grpc::ServerUnaryReactor* RemoveContainer(grpc::CallbackServerContext* context,
@@ -221,7 +222,7 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
     return HandleOn(
         lane_, *context,
         [=, this](Call& call) {
-          return parts_.pods->RemoveContainer(InNamespace(call), request->container_id());
+          return parts_.pod_containers->Remove(InNamespace(call), request->container_id());
         },
         Departure::kIgnored);
   }
@@ -281,8 +282,8 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
       GANTRY_ASSIGN_OR_RETURN(ContainerNow now, Load(in, request->container_id()));
       GANTRY_ASSIGN_OR_RETURN(const oci::Resources change, ToResources(request->linux()));
       MergeResources(request->linux(), *now.config.mutable_linux()->mutable_resources());
-      return parts_.pods->UpdateContainer(in, now.loaded.id(), change, kExtension,
-                                          now.config.SerializeAsString());
+      return parts_.pod_containers->Update(in, now.loaded.id(), change, kExtension,
+                                           now.config.SerializeAsString());
     });
   }
   grpc::ServerUnaryReactor* CheckpointContainer(grpc::CallbackServerContext* context,
@@ -294,7 +295,7 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
           request->timeout() > 0 ? absl::Seconds(request->timeout()) : absl::InfiniteDuration(),
           in.cancel);
       in.cancel = &limit;
-      return parts_.pods->Checkpoint(in, request->container_id(), request->location());
+      return parts_.pod_containers->Checkpoint(in, request->container_id(), request->location());
     });
   }
   grpc::ServerUnaryReactor* UpdatePodSandboxResources(
@@ -304,8 +305,7 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
     return HandleOn(lane_, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(const oci::Resources overhead, ToResources(request->overhead()));
       GANTRY_ASSIGN_OR_RETURN(const oci::Resources resources, ToResources(request->resources()));
-      return parts_.pods->UpdatePod(InNamespace(call), request->pod_sandbox_id(), overhead,
-                                    resources);
+      return parts_.pods->Update(InNamespace(call), request->pod_sandbox_id(), overhead, resources);
     });
   }
 
@@ -550,7 +550,7 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
   absl::Status EachContainer(const Call& call, const wire::ContainerFilter& filter,
                              absl::FunctionRef<void(wire::Container)> take) {
     ContainerNow now;  // one for all: what it holds is most of what a row costs
-    return parts_.pods->EachContainer(InNamespace(call), [&](core::LoadedContainer& loaded) {
+    return parts_.pod_containers->Each(InNamespace(call), [&](core::LoadedContainer& loaded) {
       if (!absl::StartsWith(loaded.id(), filter.id())) return;
       if (!absl::StartsWith(loaded.record.sandbox(), filter.pod_sandbox_id())) return;
       now.loaded = std::move(loaded);
@@ -563,7 +563,7 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
   }
 
   absl::StatusOr<ContainerNow> Load(const core::CallContext& in, const std::string& id) {
-    GANTRY_ASSIGN_OR_RETURN(core::LoadedContainer loaded, parts_.pods->Container(in, id));
+    GANTRY_ASSIGN_OR_RETURN(core::LoadedContainer loaded, parts_.pod_containers->Load(in, id));
     return WithTask(*parts_.tasks, std::move(loaded));
   }
   // An image that is not here is an error of the container's creation.

@@ -9,6 +9,8 @@
 #include "base/status_macros.h"
 #include "supervisor/api/cri/container_now.h"
 #include "supervisor/core/cgroup_use.h"
+#include "supervisor/core/pod_containers.h"
+#include "supervisor/core/pod_figures.h"
 #include "supervisor/core/pod_service.h"
 #include "supervisor/core/task_service.h"
 
@@ -53,7 +55,7 @@ std::vector<ContainerSample> Sampler::Sample(const core::CallContext& context,
       sample.stats = *std::move(stats[i]);
     }
     const absl::StatusOr<core::DiskUse> disk =
-        parts_.pods->DiskUseOf(context, sample.container.loaded);
+        parts_.pod_figures->DiskUseOf(context, sample.container.loaded);
     if (disk.ok()) sample.disk = *disk;
   }
   return out;
@@ -74,14 +76,14 @@ void Sampler::CountProcesses(const core::CallContext& context,
                              std::vector<ContainerSample>& samples) {
   for (ContainerSample& sample : samples) {
     const absl::StatusOr<core::ProcessUse> use =
-        parts_.pods->ProcessUseOf(context, sample.container.loaded.id());
+        parts_.pod_figures->ProcessUseOf(context, sample.container.loaded.id());
     if (use.ok()) sample.processes = *use;
   }
 }
 
 absl::StatusOr<std::vector<ContainerSample>> Sampler::Samples(
     const core::CallContext& in, const wire::ContainerStatsFilter& filter) {
-  GANTRY_ASSIGN_OR_RETURN(std::vector<core::LoadedContainer> all, parts_.pods->Containers(in));
+  GANTRY_ASSIGN_OR_RETURN(std::vector<core::LoadedContainer> all, parts_.pod_containers->List(in));
   std::vector<ContainerNow> wanted;
   for (core::LoadedContainer& loaded : all) {
     if (!absl::StartsWith(loaded.id(), filter.id())) continue;
@@ -96,7 +98,7 @@ absl::StatusOr<std::vector<ContainerSample>> Sampler::Samples(
 absl::StatusOr<std::vector<ContainerSample>> Sampler::SamplesOf(const core::CallContext& in,
                                                                 const core::Pod& pod) {
   GANTRY_ASSIGN_OR_RETURN(std::vector<core::LoadedContainer> all,
-                          parts_.pods->Containers(in, pod.id));
+                          parts_.pod_containers->List(in, pod.id));
   std::vector<ContainerNow> running;
   for (core::LoadedContainer& loaded : all) {
     ContainerNow now = WithTask(*parts_.tasks, std::move(loaded));

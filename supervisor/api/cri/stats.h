@@ -12,6 +12,7 @@
 #include "proto/shim/v1/shim.pb.h"
 #include "supervisor/api/cri/translate.h"
 #include "supervisor/core/cgroup_use.h"
+#include "supervisor/core/pod_figures.h"
 #include "supervisor/core/pod_service.h"
 
 namespace gantry::api::cri {

@@ -17,6 +17,7 @@
 #include "proto/cri/v1/pods.pb.h"
 #include "proto/gantry/v1/pods.pb.h"
 #include "supervisor/api/cri/cri_door.h"
+#include "supervisor/core/container_records.h"
 #include "supervisor/core/pod_container.h"
 #include "supervisor/core/pod_service.h"
 #include "supervisor/core/task_service.h"
