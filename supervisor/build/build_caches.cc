@@ -13,6 +13,7 @@
 #include "proto/gantry/v1/images.pb.h"
 #include "proto/gantry/v1/types.pb.h"
 #include "supervisor/build/build_output.h"
+#include "supervisor/core/build_exchange.h"
 #include "supervisor/core/layer_form.h"
 #include "supervisor/distribution/reference.h"
 #include "supervisor/oci/manifest.h"
@@ -31,7 +32,8 @@ absl::StatusOr<std::unique_ptr<core::BuildCacheImport>> ImportOne(
     int index, std::vector<ClientLayout>& layouts) {
   if (place.kind() == v1::BuildCachePlace::REGISTRY) {
     // An image that is here and holds a cache need not be asked for.
-    absl::StatusOr<std::unique_ptr<core::BlobOrigin>> here = session.Local(place.reference());
+    absl::StatusOr<std::unique_ptr<core::BlobOrigin>> here =
+        session.exchange().Local(place.reference());
     if (here.ok()) {
       absl::StatusOr<std::unique_ptr<core::BuildCacheImport>> found =
           core::BuildCacheImport::Load(session, *std::move(here));
@@ -39,7 +41,7 @@ absl::StatusOr<std::unique_ptr<core::BuildCacheImport>> ImportOne(
     }
     GANTRY_ASSIGN_OR_RETURN(const v1::RegistryAuth auth, AuthOf(inputs, place.reference()));
     GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<core::BlobOrigin> origin,
-                            session.Registry(place.reference(), auth, place.insecure()));
+                            session.exchange().Registry(place.reference(), auth, place.insecure()));
     return core::BuildCacheImport::Load(session, std::move(origin));
   }
   GANTRY_ASSIGN_OR_RETURN(ClientLayout layout,
@@ -61,7 +63,7 @@ absl::StatusOr<content::Descriptor> WriteCache(core::ImageBuild::Session& sessio
     core::ImageLayer one;
     one.blob = layer.blob;
     one.diff_id = layer.diff_id;
-    GANTRY_ASSIGN_OR_RETURN(one, session.ConvertLayer(one, form));
+    GANTRY_ASSIGN_OR_RETURN(one, session.exchange().ConvertLayer(one, form));
     GANTRY_ASSIGN_OR_RETURN(const Compression compression,
                             core::CompressionOf(one.blob.media_type));
     layer.blob = std::move(one.blob);
@@ -96,14 +98,14 @@ absl::Status ExportOne(const InputParts& inputs, core::ImageBuild::Session& sess
   if (place.kind() == v1::BuildCachePlace::REGISTRY) {
     GANTRY_ASSIGN_OR_RETURN(const v1::RegistryAuth auth, AuthOf(inputs, place.reference()));
     return WhileTelling(*inputs.log, *inputs.cancel, [&] {
-      return session.Push({place.reference()}, target, auth, place.insecure(), nullptr);
+      return session.exchange().Push({place.reference()}, target, auth, place.insecure(), nullptr);
     });
   }
   const std::unique_ptr<core::BlobTaker> taker = inputs.client->CacheTaker(index);
-  if (taker != nullptr) return session.Give(target, *taker);
+  if (taker != nullptr) return session.exchange().Give(target, *taker);
   LogSink out(*inputs.log, static_cast<uint32_t>(1 + inputs.request->more_outputs_size() + index));
   GANTRY_RETURN_IF_ERROR(
-      session.ExportLayout(target, place.tag().empty() ? "latest" : place.tag(), out));
+      session.exchange().ExportLayout(target, place.tag().empty() ? "latest" : place.tag(), out));
   return out.Flush();
 }
 

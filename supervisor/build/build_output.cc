@@ -24,6 +24,7 @@
 #include "proto/gantry/v1/images.pb.h"
 #include "proto/gantry/v1/types.pb.h"
 #include "supervisor/build/build_plan.h"
+#include "supervisor/core/build_exchange.h"
 #include "supervisor/distribution/reference.h"
 #include "supervisor/oci/json_document.h"
 
@@ -151,11 +152,12 @@ absl::StatusOr<content::Descriptor> BuildOutput::WritePlatform(const v1::BuildOu
   // A level alone is meant for what is compressed as it would be.
   if (form.level != 0 && !form.compression.has_value()) form.compression = Compression::kGzip;
   if (output.force_compression() && form.compression.has_value()) {
-    GANTRY_ASSIGN_OR_RETURN(root, parts_.session->Convert(root, 0, form));
+    GANTRY_ASSIGN_OR_RETURN(root, parts_.session->exchange().Convert(root, 0, form));
   }
   if (output.rewrite_timestamp() && parts_.epoch.has_value()) form.newest = *parts_.epoch;
   if (!(form == core::LayerForm())) {
-    GANTRY_ASSIGN_OR_RETURN(root, parts_.session->Convert(root, built.base_layers, form));
+    GANTRY_ASSIGN_OR_RETURN(root,
+                            parts_.session->exchange().Convert(root, built.base_layers, form));
   }
   root.manifest.annotations = AnnotationsOf(output, "manifest");
   oci::ImageConfig config = built.config;
@@ -283,7 +285,7 @@ absl::Status BuildOutput::Push(const v1::BuildOutput& output, const std::vector<
     GANTRY_ASSIGN_OR_RETURN(const v1::RegistryAuth auth,
                             parts_.client->Credentials(reference.domain(), parts_.cancel));
     const absl::Status pushed = WhileTelling(*parts_.log, *parts_.cancel, [&] {
-      return parts_.session->Push(
+      return parts_.session->exchange().Push(
           {place}, target, auth, output.insecure(), [&](const v1::Progress& progress) {
             if (progress.id().empty()) return;  // of the push as a whole
             parts_.log->Progress(step, progress.id(), progress.current_bytes(),
@@ -355,8 +357,8 @@ absl::StatusOr<v1::BuiltImage> BuildOutput::WriteOne(const v1::BuildOutput& outp
       return result;
     case v1::BuildOutput::DOCKER:
     case v1::BuildOutput::OCI:
-      GANTRY_RETURN_IF_ERROR(
-          parts_.session->Export(target, names, output.kind() == v1::BuildOutput::DOCKER, out));
+      GANTRY_RETURN_IF_ERROR(parts_.session->exchange().Export(
+          target, names, output.kind() == v1::BuildOutput::DOCKER, out));
       GANTRY_RETURN_IF_ERROR(out.Flush());
       return result;
     case v1::BuildOutput::FILES:

@@ -24,6 +24,7 @@
 #include "supervisor/build/sbom.h"
 #include "supervisor/core/build_cache_document.h"
 #include "supervisor/core/image_build.h"
+#include "supervisor/core/layer_form.h"
 
 namespace gantry::build {
 

@@ -11,6 +11,7 @@
 #include "base/new_thread.h"
 #include "base/status_macros.h"
 #include "proto/gantry/v1/types.pb.h"
+#include "supervisor/core/build_exchange.h"
 #include "supervisor/oci/platform.h"
 
 namespace gantry::build {
@@ -133,7 +134,8 @@ absl::StatusOr<core::BuildBase> BuildRun::BaseOf(const Stage& stage, v1::BuildSt
     if (layout == parts_.layouts->end())
       return absl::NotFoundError(
           absl::StrCat("there is no context \"", name, "\" that is an OCI layout"));
-    GANTRY_ASSIGN_OR_RETURN(base, parts_.session->BaseFrom(*layout->second.origin, platform));
+    GANTRY_ASSIGN_OR_RETURN(base,
+                            parts_.session->exchange().BaseFrom(*layout->second.origin, platform));
     Used({absl::StrCat("pkg:oci/", name), base.id.str()});
     return base;
   }

@@ -25,6 +25,7 @@
 #include "supervisor/build/file_copy.h"
 #include "supervisor/build/step_mounts.h"
 #include "supervisor/build/tar_source.h"
+#include "supervisor/core/build_exchange.h"
 #include "supervisor/oci/user_lookup.h"
 
 namespace gantry::build {
@@ -356,7 +357,8 @@ absl::StatusOr<core::BuildRoot> BuildRun::DoLinked(const Stage& stage, const cor
         parts_.cache->Put(*parts_.session, key, layer.shown, alone, Clock::Real().Now()));
   }
   if (root.diff_ids.empty()) return alone;
-  return parts_.session->Adopt(root, alone.manifest.layers.back(), alone.diff_ids.back());
+  return parts_.session->exchange().Adopt(root, alone.manifest.layers.back(),
+                                          alone.diff_ids.back());
 }
 
 absl::StatusOr<core::BuildRoot> BuildRun::DoWorkdir(const core::BuildRoot& root,

@@ -1,7 +1,7 @@
 // Places that blobs come from, a registry's repository, an OCI layout, a client's store; and places
 // that they are given to.
 //
-// Implementations: ImageBuild::Session::Registry(), LayoutOrigin, the BuildKit door's session.
+// Implementations: BuildExchange::Registry(), LayoutOrigin, the BuildKit door's session.
 // Thread-safe.
 #ifndef GANTRY_SUPERVISOR_CORE_BLOB_ORIGIN_H_
 #define GANTRY_SUPERVISOR_CORE_BLOB_ORIGIN_H_

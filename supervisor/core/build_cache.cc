@@ -15,6 +15,7 @@
 #include "proto/gantry/v1/builds.pb.h"
 #include "proto/gantry/v1/types.pb.h"
 #include "proto/record/v1/record.pb.h"
+#include "supervisor/core/build_exchange.h"
 #include "supervisor/core/image_catalog.h"
 #include "supervisor/distribution/walk_budget.h"
 #include "supervisor/gc/scheduler.h"
@@ -155,7 +156,7 @@ absl::StatusOr<absl::optional<BuildCache::Hit>> BuildCache::TakeOver(ImageBuild:
   // Another build may be at the same blob: this one does the step.
   if (!here.ok() && !absl::IsAlreadyExists(here)) return absl::optional<Hit>();
   Hit hit;
-  GANTRY_ASSIGN_OR_RETURN(hit.root, session.Adopt(root, layer, diff_id));
+  GANTRY_ASSIGN_OR_RETURN(hit.root, session.exchange().Adopt(root, layer, diff_id));
   hit.made_at = absl::FromUnixSeconds(found->created_at().seconds()) +
                 absl::Nanoseconds(found->created_at().nanos());
   GANTRY_RETURN_IF_ERROR(Put(session, key, found->description(), hit.root, hit.made_at));

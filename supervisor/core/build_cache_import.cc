@@ -7,6 +7,7 @@
 #include "base/cancel_token.h"
 #include "base/status_macros.h"
 #include "content-store/digest.h"
+#include "supervisor/core/build_exchange.h"
 #include "supervisor/oci/image_config.h"
 #include "supervisor/oci/json_document.h"
 
@@ -124,7 +125,7 @@ absl::StatusOr<absl::optional<BuildCache::Hit>> BuildCacheImport::Find(
   if (hit.has_value()) return hit;
   GANTRY_RETURN_IF_ERROR(origin_->Fetch(layer.blob, session.store(), session.context().cancel));
   BuildCache::Hit made;
-  GANTRY_ASSIGN_OR_RETURN(made.root, session.Adopt(root, layer.blob, layer.diff_id));
+  GANTRY_ASSIGN_OR_RETURN(made.root, session.exchange().Adopt(root, layer.blob, layer.diff_id));
   made.made_at = found->second.step.created;
   GANTRY_RETURN_IF_ERROR(cache.Put(session, own, description, made.root, made.made_at));
   return absl::optional<BuildCache::Hit>(std::move(made));

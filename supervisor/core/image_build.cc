@@ -35,13 +35,12 @@
 #include "snapshotter/mount.h"
 #include "snapshotter/private_mounts.h"
 #include "supervisor/core/brief_containers.h"
+#include "supervisor/core/build_exchange.h"
 #include "supervisor/core/call_token.h"
 #include "supervisor/core/container_lifecycle.h"
 #include "supervisor/core/container_records.h"
 #include "supervisor/core/container_streams.h"
 #include "supervisor/core/container_wait.h"
-#include "supervisor/distribution/archive.h"
-#include "supervisor/distribution/reference.h"
 
 namespace gantry::core {
 namespace {
@@ -187,9 +186,12 @@ ImageBuild::Session::Session(const Parts& parts, const CallContext& context, Lea
       context_(context),
       lease_(std::move(lease)),
       leased_(context),
-      content_(parts.stores->Content(lease_.scope())) {
+      content_(parts.stores->Content(lease_.scope())),
+      exchange_(std::make_unique<BuildExchange>(*this)) {
   leased_.lease = lease_.scope().lease;
 }
+
+ImageBuild::Session::~Session() = default;
 
 absl::StatusOr<BuildBase> ImageBuild::Session::Base(const std::string& reference,
                                                     const std::string& platform, Pull pull,
@@ -491,56 +493,6 @@ absl::StatusOr<BuildRoot> ImageBuild::Session::Reuse(const BuildRoot& root,
   GANTRY_RETURN_IF_ERROR(content_.Stat(blob.digest).status());
   GANTRY_RETURN_IF_ERROR(snapshots.Stat(made.chain_id()).status());
   return made;
-}
-
-absl::StatusOr<content::Descriptor> ImageBuild::Session::Write(const BuildRoot& root,
-                                                               oci::ImageConfig config) {
-  config.diff_ids = root.diff_ids;
-  GANTRY_ASSIGN_OR_RETURN(const content::Descriptor target,
-                          parts_.assembly->WriteImage(content_, config, root.manifest));
-  if (root.diff_ids.empty()) return target;
-  // As after unpacking: the image keeps the snapshot that it is run from.
-  const std::string label =
-      absl::StrCat("containerd.io/gc.ref.snapshot.", parts_.stores->default_snapshotter);
-  GANTRY_RETURN_IF_ERROR(content_
-                             .Update(content::Digest::Sha256Of(oci::PrintImageConfig(config)),
-                                     {{label, root.chain_id()}}, {absl::StrCat("labels.", label)})
-                             .status());
-  return target;
-}
-
-absl::Status ImageBuild::Session::Export(const content::Descriptor& target,
-                                         const std::vector<std::string>& names,
-                                         bool docker_compatible, ByteSink& out) {
-  distribution::ExportImage image;
-  image.target = target;
-  for (const std::string& name : names) {
-    GANTRY_ASSIGN_OR_RETURN(const distribution::Reference reference,
-                            distribution::Reference::Parse(name));
-    image.names.push_back(reference.canonical());
-  }
-  distribution::ExportOptions options;
-  options.docker_compatible = docker_compatible;
-  CallToken token(context_.cancel);
-  return distribution::ExportArchive(content_, {image}, options, out, *token, nullptr);
-}
-
-absl::Status ImageBuild::Session::Name(const std::vector<std::string>& names,
-                                       const content::Descriptor& target) {
-  std::vector<std::string> canonical;
-  for (const std::string& name : names) {
-    GANTRY_ASSIGN_OR_RETURN(const distribution::Reference reference,
-                            distribution::Reference::Parse(name));
-    canonical.push_back(reference.canonical());
-  }
-  if (parts_.sync_blobs) GANTRY_RETURN_IF_ERROR(parts_.sync_blobs());
-  for (size_t i = 0; i < canonical.size(); ++i) {
-    GANTRY_RETURN_IF_ERROR(parts_.catalog->Name(leased_, canonical[i], target));
-    parts_.catalog->Announce(leased_, "tag", target, target.digest.str(), names[i]);
-  }
-  if (canonical.empty())
-    return parts_.catalog->Name(leased_, ImageCatalog::DanglingName(target.digest), target);
-  return absl::OkStatus();
 }
 
 }  // namespace gantry::core

@@ -7,6 +7,8 @@
 //
 //   Base() -> Change() and Run(), each on the root that the last one gave -> Write() -> Name()
 //
+// What a session takes from other places and gives to them is BuildExchange's (build_exchange.h).
+//
 // Both classes are thread-safe: stages are built side by side. A session outlives its calls and
 // ends before the ImageBuild.
 // kCancelled: by the context of the session.
@@ -25,16 +27,13 @@
 #include "absl/types/optional.h"
 #include "absl/types/span.h"
 
-#include "base/byte_stream.h"
 #include "content-store/descriptor.h"
-#include "supervisor/core/blob_origin.h"
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/image_assembly.h"
 #include "supervisor/core/image_catalog.h"
 #include "supervisor/core/image_progress.h"
 #include "supervisor/core/image_pull.h"
 #include "supervisor/core/image_unpack.h"
-#include "supervisor/core/layer_form.h"
 #include "supervisor/core/lease_scope.h"
 #include "supervisor/core/stores.h"
 
@@ -49,6 +48,7 @@ class Unpacker;
 
 namespace gantry::core {
 
+class BuildExchange;
 class ContainerLifecycle;
 class ContainerRecords;
 class ContainerStreams;
@@ -113,6 +113,9 @@ class ImageBuild {
 class ImageBuild::Session {
  public:
   Session(const Parts& parts, const CallContext& context, LeaseScope lease);
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
 
   enum class Pull { kMissing, kAlways };
   // An image to stand on, unpacked. kNotFound: it is neither here nor in its registry.
@@ -168,42 +171,17 @@ class ImageBuild::Session {
   absl::StatusOr<content::Descriptor> WriteDocument(absl::string_view bytes,
                                                     const std::string& media_type);
 
-  // `root` with its layers from number `first` on in another form.
-  absl::StatusOr<BuildRoot> Convert(const BuildRoot& root, size_t first, const LayerForm& form);
-  // A layer on top of `root` whose blob is in the store, unpacked. kDataLoss: it is damaged.
-  absl::StatusOr<BuildRoot> Adopt(const BuildRoot& root, const content::Descriptor& layer,
-                                  const content::Digest& diff_id);
-
-  // What a reference stands for in its registry, with what is below it.
-  absl::StatusOr<std::unique_ptr<BlobOrigin>> Registry(const std::string& reference,
-                                                       const v1::RegistryAuth& auth, bool insecure);
-  // An image of this machine, with what is below it. kNotFound: there is none of that name.
-  absl::StatusOr<std::unique_ptr<BlobOrigin>> Local(const std::string& reference);
-  // An image of that place to stand on, unpacked. kNotFound: none for the platform.
-  absl::StatusOr<BuildBase> BaseFrom(BlobOrigin& origin, const std::string& platform);
-  // To the registries that the names say. `insecure`: they may speak http.
-  absl::Status Push(const std::vector<std::string>& names, const content::Descriptor& target,
-                    const v1::RegistryAuth& auth, bool insecure, const ProgressFn& progress);
-
   // Names the image, after its blobs are durable. No name: it is kept as an image without one.
   // kInvalidArgument: a malformed name.
   absl::Status Name(const std::vector<std::string>& names, const content::Descriptor& target);
-  // The image as a tar: an OCI layout, which docker can load too if `docker_compatible`.
-  absl::Status Export(const content::Descriptor& target, const std::vector<std::string>& names,
-                      bool docker_compatible, ByteSink& out);
-  // A manifest or index that need be no image's, as a tar with an OCI layout.
-  absl::Status ExportLayout(const content::Descriptor& target, const std::string& tag,
-                            ByteSink& out);
-  // The same, blob by blob.
-  absl::Status Give(const content::Descriptor& target, BlobTaker& taker);
-  absl::StatusOr<ImageLayer> ConvertLayer(const ImageLayer& layer, const LayerForm& form) {
-    return core::ConvertLayer(content_, layer, form, context_.cancel);
-  }
   // The context of the build, with its lease.
   const CallContext& context() const { return leased_; }
   content::Store& store() { return content_; }
+  // To and from other places; lives and ends with this.
+  BuildExchange& exchange() { return *exchange_; }
 
  private:
+  friend class BuildExchange;
   // Of the targets of mounts what is not there, the deepest first.
   absl::StatusOr<std::vector<std::string>> MissingTargets(const BuildRoot& root,
                                                           const v1::ContainerConfig& config);
@@ -213,13 +191,13 @@ class ImageBuild::Session {
   absl::Status Hold(const std::string& type, const std::string& id);
   absl::StatusOr<BuildRoot> Commit(const BuildRoot& root, const std::string& key,
                                    const std::string& what);
-  absl::Status Unpack(const BuildRoot& root);
 
   const Parts& parts_;
   const CallContext& context_;
   LeaseScope lease_;
   CallContext leased_;
   metadata::ContentNamespace content_;
+  const std::unique_ptr<BuildExchange> exchange_;
 };
 
 class ImageBuild::Session::View {

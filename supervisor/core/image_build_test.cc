@@ -26,6 +26,7 @@
 #include "base/tar/entry.h"
 #include "base/tar/reader.h"
 #include "base/unique_fd.h"
+#include "supervisor/core/build_exchange.h"
 #include "supervisor/core/creation_fixture.h"
 #include "supervisor/core/own_mounts.h"
 
@@ -419,7 +420,7 @@ TEST_F(ImageBuildTest, AMalformedNameNamesNothing) {
   EXPECT_TRUE(absl::IsInvalidArgument(session_->Name({"app:2", "App:2"}, *target)));
   EXPECT_TRUE(absl::IsNotFound(catalog_->Resolve(context_, "app:2", "").status()));
   StringSink out;
-  EXPECT_TRUE(absl::IsInvalidArgument(session_->Export(*target, {"App:2"}, true, out)));
+  EXPECT_TRUE(absl::IsInvalidArgument(session_->exchange().Export(*target, {"App:2"}, true, out)));
 }
 
 TEST_F(ImageBuildTest, AnExportIsAnArchiveThatDockerCanLoad) {
@@ -428,7 +429,7 @@ TEST_F(ImageBuildTest, AnExportIsAnArchiveThatDockerCanLoad) {
   ASSERT_TRUE(target.ok());
   const auto members = [&](bool docker) {
     StringSink out;
-    const absl::Status exported = session_->Export(*target, {"app:2"}, docker, out);
+    const absl::Status exported = session_->exchange().Export(*target, {"app:2"}, docker, out);
     EXPECT_TRUE(exported.ok()) << exported;
     StringSource source(out.str());
     TarReader reader(source);

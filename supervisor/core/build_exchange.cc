@@ -1,4 +1,5 @@
-// What a build's session exchanges with other places: registries, layouts, other forms of layers.
+#include "supervisor/core/build_exchange.h"
+
 #include <memory>
 #include <utility>
 #include <vector>
@@ -12,9 +13,9 @@
 #include "proto/gantry/v1/images.pb.h"
 #include "proto/record/v1/record.pb.h"
 #include "supervisor/core/call_token.h"
-#include "supervisor/core/image_build.h"
 #include "supervisor/core/image_push.h"
 #include "supervisor/core/registry_call.h"
+#include "supervisor/distribution/archive.h"
 #include "supervisor/distribution/puller.h"
 #include "supervisor/distribution/reference.h"
 #include "supervisor/distribution/resolver.h"
@@ -123,54 +124,21 @@ class LayoutTar : public BlobTaker {
   TarWriter tar_;
 };
 
-std::string Ref(absl::string_view kind, const content::Digest& digest) {
-  return absl::StrCat(kind, "-", digest.str());
-}
-
 }  // namespace
 
-absl::StatusOr<content::Descriptor> ImageBuild::Session::WriteDocument(
-    absl::string_view bytes, const std::string& media_type) {
-  content::Descriptor blob;
-  blob.media_type = media_type;
-  blob.digest = content::Digest::Sha256Of(bytes);
-  blob.size_bytes = static_cast<int64_t>(bytes.size());
-  GANTRY_RETURN_IF_ERROR(
-      content::WriteBlob(content_, Ref("document", blob.digest), bytes, blob.digest).status());
-  return blob;
-}
+BuildExchange::BuildExchange(ImageBuild::Session& session)
+    : session_(session),
+      parts_(session.parts_),
+      context_(session.context_),
+      content_(session.content_) {}
 
-absl::StatusOr<content::Descriptor> ImageBuild::Session::WriteManifest(
-    const oci::Manifest& manifest) {
-  const std::string text = oci::PrintManifest(manifest);
-  oci::Document document;
-  document.manifest = manifest;
-  content::Descriptor target;
-  target.media_type = manifest.media_type;
-  target.digest = content::Digest::Sha256Of(text);
-  target.size_bytes = static_cast<int64_t>(text.size());
-  GANTRY_RETURN_IF_ERROR(content::WriteBlob(content_, Ref("manifest", target.digest), text,
-                                            target.digest, oci::ChildLabels(document))
-                             .status());
-  return target;
-}
-
-absl::StatusOr<content::Descriptor> ImageBuild::Session::WriteIndex(const oci::Index& index) {
-  const std::string text = oci::PrintIndex(index);
-  oci::Document document;
-  document.index = index;
-  content::Descriptor target;
-  target.media_type = index.media_type;
-  target.digest = content::Digest::Sha256Of(text);
-  target.size_bytes = static_cast<int64_t>(text.size());
-  GANTRY_RETURN_IF_ERROR(content::WriteBlob(content_, Ref("index", target.digest), text,
-                                            target.digest, oci::ChildLabels(document))
-                             .status());
-  return target;
-}
-
-absl::StatusOr<BuildRoot> ImageBuild::Session::Convert(const BuildRoot& root, size_t first,
+absl::StatusOr<ImageLayer> BuildExchange::ConvertLayer(const ImageLayer& layer,
                                                        const LayerForm& form) {
+  return core::ConvertLayer(content_, layer, form, context_.cancel);
+}
+
+absl::StatusOr<BuildRoot> BuildExchange::Convert(const BuildRoot& root, size_t first,
+                                                 const LayerForm& form) {
   const bool docker = root.manifest.media_type == oci::kDockerManifest;
   BuildRoot made = root;
   for (size_t i = first; i < root.diff_ids.size(); ++i) {
@@ -181,17 +149,17 @@ absl::StatusOr<BuildRoot> ImageBuild::Session::Convert(const BuildRoot& root, si
     GANTRY_ASSIGN_OR_RETURN(const Compression compression,
                             CompressionOf(converted.blob.media_type));
     converted.blob.media_type = LayerMediaType(compression, docker);
-    GANTRY_RETURN_IF_ERROR(Hold("content", converted.blob.digest.str()));
+    GANTRY_RETURN_IF_ERROR(session_.Hold("content", converted.blob.digest.str()));
     made.diff_ids[i] = converted.diff_id;
     made.manifest.layers[i] = std::move(converted.blob);
   }
   return made;
 }
 
-absl::Status ImageBuild::Session::Unpack(const BuildRoot& root) {
+absl::Status BuildExchange::Unpack(const BuildRoot& root) {
   if (root.diff_ids.empty()) return absl::OkStatus();
   GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
-                          parts_.stores->Snapshots("", lease_.scope()));
+                          parts_.stores->Snapshots("", session_.lease_.scope()));
   CallToken token(context_.cancel);
   distribution::UnpackTarget target;
   target.store = &content_;
@@ -201,25 +169,26 @@ absl::Status ImageBuild::Session::Unpack(const BuildRoot& root) {
   const std::unique_ptr<distribution::UnpackSession> unpack =
       parts_.unpacker->Start(target, *token, nullptr);
   GANTRY_RETURN_IF_ERROR(unpack->Finish({}, root.manifest.layers, root.diff_ids).status());
-  return Hold(absl::StrCat("snapshots/", snapshots.name()), root.chain_id());
+  return session_.Hold(absl::StrCat("snapshots/", snapshots.name()), root.chain_id());
 }
 
-absl::StatusOr<BuildRoot> ImageBuild::Session::Adopt(const BuildRoot& root,
-                                                     const content::Descriptor& layer,
-                                                     const content::Digest& diff_id) {
+absl::StatusOr<BuildRoot> BuildExchange::Adopt(const BuildRoot& root,
+                                               const content::Descriptor& layer,
+                                               const content::Digest& diff_id) {
   GANTRY_ASSIGN_OR_RETURN(const Compression compression, CompressionOf(layer.media_type));
   BuildRoot made = root;
   made.diff_ids.push_back(diff_id);
   content::Descriptor blob = layer;
   blob.media_type = LayerMediaType(compression, made.manifest.media_type == oci::kDockerManifest);
   made.manifest.layers.push_back(std::move(blob));
-  GANTRY_RETURN_IF_ERROR(Hold("content", layer.digest.str()));
+  GANTRY_RETURN_IF_ERROR(session_.Hold("content", layer.digest.str()));
   GANTRY_RETURN_IF_ERROR(Unpack(made));
   return made;
 }
 
-absl::StatusOr<std::unique_ptr<BlobOrigin>> ImageBuild::Session::Registry(
-    const std::string& reference, const v1::RegistryAuth& auth, bool insecure) {
+absl::StatusOr<std::unique_ptr<BlobOrigin>> BuildExchange::Registry(const std::string& reference,
+                                                                    const v1::RegistryAuth& auth,
+                                                                    bool insecure) {
   GANTRY_ASSIGN_OR_RETURN(distribution::Reference parsed,
                           distribution::Reference::Parse(reference));
   auto origin =
@@ -229,19 +198,17 @@ absl::StatusOr<std::unique_ptr<BlobOrigin>> ImageBuild::Session::Registry(
   return std::unique_ptr<BlobOrigin>(std::move(origin));
 }
 
-absl::StatusOr<std::unique_ptr<BlobOrigin>> ImageBuild::Session::Local(
-    const std::string& reference) {
+absl::StatusOr<std::unique_ptr<BlobOrigin>> BuildExchange::Local(const std::string& reference) {
   GANTRY_ASSIGN_OR_RETURN(const distribution::Reference parsed,
                           distribution::Reference::Parse(reference));
   GANTRY_ASSIGN_OR_RETURN(const std::vector<record::v1::Image> records,
-                          parts_.catalog->Find(leased_, parsed.canonical()));
+                          parts_.catalog->Find(session_.leased_, parsed.canonical()));
   GANTRY_ASSIGN_OR_RETURN(content::Descriptor target, TargetOf(records.front()));
   return std::unique_ptr<BlobOrigin>(
       std::make_unique<LocalOrigin>(parsed.canonical(), std::move(target)));
 }
 
-absl::StatusOr<BuildBase> ImageBuild::Session::BaseFrom(BlobOrigin& origin,
-                                                        const std::string& platform) {
+absl::StatusOr<BuildBase> BuildExchange::BaseFrom(BlobOrigin& origin, const std::string& platform) {
   GANTRY_ASSIGN_OR_RETURN(content::Descriptor target, origin.Root(context_.cancel));
   GANTRY_RETURN_IF_ERROR(origin.Fetch(target, content_, context_.cancel));
   oci::PlatformMatcher matcher = oci::PlatformMatcher::Host();
@@ -279,13 +246,13 @@ absl::StatusOr<BuildBase> ImageBuild::Session::BaseFrom(BlobOrigin& origin,
   base.root.diff_ids = base.config.diff_ids;
   for (const content::Descriptor& layer : base.root.manifest.layers) {
     GANTRY_RETURN_IF_ERROR(origin.Fetch(layer, content_, context_.cancel));
-    GANTRY_RETURN_IF_ERROR(Hold("content", layer.digest.str()));
+    GANTRY_RETURN_IF_ERROR(session_.Hold("content", layer.digest.str()));
   }
   GANTRY_RETURN_IF_ERROR(WithContext(Unpack(base.root), origin.name()));
   return base;
 }
 
-absl::Status ImageBuild::Session::Give(const content::Descriptor& target, BlobTaker& taker) {
+absl::Status BuildExchange::Give(const content::Descriptor& target, BlobTaker& taker) {
   GANTRY_ASSIGN_OR_RETURN(const std::string text,
                           content::ReadBlob(content_, target.digest, oci::kMaxManifestBytes));
   GANTRY_ASSIGN_OR_RETURN(const oci::Document document,
@@ -302,8 +269,8 @@ absl::Status ImageBuild::Session::Give(const content::Descriptor& target, BlobTa
   return absl::OkStatus();
 }
 
-absl::Status ImageBuild::Session::ExportLayout(const content::Descriptor& target,
-                                               const std::string& tag, ByteSink& out) {
+absl::Status BuildExchange::ExportLayout(const content::Descriptor& target, const std::string& tag,
+                                         ByteSink& out) {
   oci::Index index;
   index.media_type = oci::kOciIndex;
   index.manifests.push_back(target);
@@ -316,16 +283,31 @@ absl::Status ImageBuild::Session::ExportLayout(const content::Descriptor& target
   return layout.Finish();
 }
 
-absl::Status ImageBuild::Session::Push(const std::vector<std::string>& names,
-                                       const content::Descriptor& target,
-                                       const v1::RegistryAuth& auth, bool insecure,
-                                       const ProgressFn& progress) {
+absl::Status BuildExchange::Push(const std::vector<std::string>& names,
+                                 const content::Descriptor& target, const v1::RegistryAuth& auth,
+                                 bool insecure, const ProgressFn& progress) {
   RegistryAccess access;
   if (insecure) access.default_scheme = "http";
   PushOrder order;
   order.auth = auth;
   for (const std::string& name : names) order.images.emplace_back(name, target);
-  return parts_.push->PushAs(leased_, order, progress, access).status();
+  return parts_.push->PushAs(session_.leased_, order, progress, access).status();
+}
+
+absl::Status BuildExchange::Export(const content::Descriptor& target,
+                                   const std::vector<std::string>& names, bool docker_compatible,
+                                   ByteSink& out) {
+  distribution::ExportImage image;
+  image.target = target;
+  for (const std::string& name : names) {
+    GANTRY_ASSIGN_OR_RETURN(const distribution::Reference reference,
+                            distribution::Reference::Parse(name));
+    image.names.push_back(reference.canonical());
+  }
+  distribution::ExportOptions options;
+  options.docker_compatible = docker_compatible;
+  CallToken token(context_.cancel);
+  return distribution::ExportArchive(content_, {image}, options, out, *token, nullptr);
 }
 
 }  // namespace gantry::core
