@@ -17,6 +17,7 @@
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/network_places.h"
 #include "supervisor/core/run_volumes.h"
+#include "supervisor/core/volume_holds.h"
 #include "supervisor/core/volume_service.h"
 
 namespace gantry::core {
@@ -94,7 +95,7 @@ absl::Status ContainerRemoval::RemoveParts(const CallContext& context, LoadedCon
   CrashPoint("snapshot.removed");
   std::vector<std::string> volumes;
   if (volumes_go && parts_.volumes != nullptr) volumes = AnonymousVolumes(loaded.config);
-  if (!volumes.empty()) GANTRY_RETURN_IF_ERROR(parts_.volumes->NoteGoing(context, volumes));
+  if (!volumes.empty()) GANTRY_RETURN_IF_ERROR(parts_.volumes->holds().NoteGoing(context, volumes));
   parts_.subjects->Departs(context.ns, loaded.id());
   // The record of a container that removes itself, which a power cut brings back, is removed at the
   // next start.
@@ -104,7 +105,7 @@ absl::Status ContainerRemoval::RemoveParts(const CallContext& context, LoadedCon
                                                            : metadata::Durability::kSynced);
   CrashPoint("container.forgotten");
   if (!deleted.ok() && !absl::IsNotFound(deleted)) return deleted;
-  if (!volumes.empty()) parts_.volumes->RemoveUnused(context, volumes);
+  if (!volumes.empty()) parts_.volumes->holds().RemoveUnused(context, volumes);
   {
     absl::MutexLock lock(&mu_);
     failed_.erase({context.ns, loaded.id()});

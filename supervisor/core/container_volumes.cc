@@ -22,6 +22,7 @@
 #include "supervisor/core/container_mounts.h"
 #include "supervisor/core/network_choice.h"
 #include "supervisor/core/run_volumes.h"
+#include "supervisor/core/volume_holds.h"
 #include "supervisor/volume/fill.h"
 
 namespace gantry::core {
@@ -43,7 +44,8 @@ std::vector<std::string> SharedContainers(const v1::ContainerConfig& config,
 
 ContainerVolumes::Given::~Given() {
   holds_.clear();
-  if (service_ != nullptr && !anonymous_.empty()) service_->RemoveUnused(context_, anonymous_);
+  if (service_ != nullptr && !anonymous_.empty())
+    service_->holds().RemoveUnused(context_, anonymous_);
 }
 
 void ContainerVolumes::Given::Swap(Given& other) noexcept {
@@ -58,7 +60,8 @@ void ContainerVolumes::Given::Swap(Given& other) noexcept {
 
 void ContainerVolumes::Given::Keep() {
   // Those of a container that removes itself stay noted as going: they do, with it.
-  if (service_ != nullptr && !goes_with_container_) service_->NoteOwned(context_, anonymous_);
+  if (service_ != nullptr && !goes_with_container_)
+    service_->holds().NoteOwned(context_, anonymous_);
   anonymous_.clear();
   holds_.clear();
 }
@@ -132,8 +135,9 @@ absl::StatusOr<ContainerVolumes::Given> ContainerVolumes::Give(
     *request.mutable_options() = mount.volume_options();
     *request.mutable_labels() = mount.volume_labels();
     const bool anonymous = request.name().empty();
-    GANTRY_ASSIGN_OR_RETURN(VolumeService::Held held,
-                            parts_.volumes->Hold(context, request, /*kept=*/!config.auto_remove()));
+    GANTRY_ASSIGN_OR_RETURN(
+        VolumeHolds::Held held,
+        parts_.volumes->holds().Hold(context, request, /*kept=*/!config.auto_remove()));
     if (anonymous) given.anonymous_.push_back(held.name);
     mount.set_volume_name(held.name);
     given.limited_ |= held.limited;

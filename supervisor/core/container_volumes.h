@@ -19,6 +19,7 @@
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/container_records.h"
 #include "supervisor/core/id_choice.h"
+#include "supervisor/core/volume_holds.h"
 #include "supervisor/core/volume_service.h"
 
 namespace gantry::v1 {

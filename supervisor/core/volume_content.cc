@@ -21,6 +21,7 @@
 #include "base/tar/writer.h"
 #include "base/unique_fd.h"
 #include "supervisor/core/run_volumes.h"
+#include "supervisor/core/volume_holds.h"
 #include "supervisor/core/volume_service.h"
 #include "supervisor/volume/fill.h"
 #include "supervisor/volume/local_driver.h"
@@ -66,8 +67,8 @@ absl::StatusOr<UniqueFd> OpenData(const std::string& path) {
 
 absl::Status VolumeContent::Export(const CallContext& context, const std::string& name,
                                    ByteSink& out) {
-  GANTRY_ASSIGN_OR_RETURN(const VolumeService::Held held,
-                          parts_.volumes->HoldExisting(context, name));
+  GANTRY_ASSIGN_OR_RETURN(const VolumeHolds::Held held,
+                          parts_.volumes->holds().HoldExisting(context, name));
   const MountedVolume mounted(*parts_.runs, context, name);
   GANTRY_RETURN_IF_ERROR(mounted.status());
   GANTRY_ASSIGN_OR_RETURN(UniqueFd data, OpenData(mounted.at()));
@@ -79,8 +80,8 @@ absl::Status VolumeContent::Export(const CallContext& context, const std::string
 
 absl::Status VolumeContent::Import(const CallContext& context, const std::string& name,
                                    ByteSource& archive) {
-  GANTRY_ASSIGN_OR_RETURN(const VolumeService::Held held,
-                          parts_.volumes->HoldExisting(context, name));
+  GANTRY_ASSIGN_OR_RETURN(const VolumeHolds::Held held,
+                          parts_.volumes->holds().HoldExisting(context, name));
   const MountedVolume mounted(*parts_.runs, context, name);
   GANTRY_RETURN_IF_ERROR(mounted.status());
   GANTRY_ASSIGN_OR_RETURN(const OperationLock turn, parts_.runs->TakeTurn(context, name));
@@ -105,8 +106,8 @@ absl::Status VolumeContent::Import(const CallContext& context, const std::string
 
 absl::StatusOr<v1::CloneVolumeResponse> VolumeContent::Clone(
     const CallContext& context, const v1::CloneVolumeRequest& request) {
-  GANTRY_ASSIGN_OR_RETURN(const VolumeService::Held held,
-                          parts_.volumes->HoldExisting(context, request.source()));
+  GANTRY_ASSIGN_OR_RETURN(const VolumeHolds::Held held,
+                          parts_.volumes->holds().HoldExisting(context, request.source()));
   const MountedVolume mounted(*parts_.runs, context, request.source());
   GANTRY_RETURN_IF_ERROR(mounted.status());
   v1::CreateVolumeRequest made;

@@ -20,6 +20,8 @@
 #include "supervisor/core/filters.h"
 #include "supervisor/core/proto_time.h"
 #include "supervisor/core/stores.h"
+#include "supervisor/core/volume_holds.h"
+#include "supervisor/core/volume_turn.h"
 #include "supervisor/volume/options.h"
 #include "supervisor/volume/plugin_driver.h"
 
@@ -56,50 +58,14 @@ absl::Status InUse(absl::string_view doing, absl::string_view name, absl::string
 
 }  // namespace
 
-// Waits until no other call works on the volume, and keeps others waiting while it lives.
-class VolumeService::Turn {
- public:
-  Turn(VolumeService& service, Key key) : service_(service), key_(std::move(key)) {
-    const auto free = [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-      return service_.busy_.count(key_) == 0;
-    };
-    absl::MutexLock lock(&service_.mu_, absl::Condition(&free));
-    service_.busy_.insert(key_);
-  }
-  ~Turn() {
-    absl::MutexLock lock(&service_.mu_);
-    service_.busy_.erase(key_);
-  }
-  Turn(const Turn&) = delete;
-  Turn& operator=(const Turn&) = delete;
+VolumeService::VolumeService(const Parts& parts)
+    : parts_(parts), holds_(std::make_unique<VolumeHolds>(*this)) {}
 
- private:
-  VolumeService& service_;
-  const Key key_;
-};
+VolumeService::~VolumeService() = default;
 
-VolumeHold::~VolumeHold() {
-  if (service_ != nullptr) service_->LetGo(key_);
-}
-
-VolumeHold::VolumeHold(VolumeHold&& other) noexcept
-    : service_(std::exchange(other.service_, nullptr)), key_(std::move(other.key_)) {}
-
-VolumeHold& VolumeHold::operator=(VolumeHold&& other) noexcept {
-  std::swap(service_, other.service_);
-  std::swap(key_, other.key_);
-  return *this;
-}
-
-void VolumeService::LetGo(const Key& key) {
-  absl::MutexLock lock(&mu_);
-  const auto held = held_.find(key);
-  if (held != held_.end() && --held->second == 0) held_.erase(held);
-}
-
-bool VolumeService::IsHeld(const Key& key) {
-  absl::MutexLock lock(&mu_);
-  return held_.count(key) > 0;
+void VolumeService::NameAnonymous(v1::CreateVolumeRequest& request) {
+  request.set_name(RandomVolumeName());
+  (*request.mutable_labels())[kAnonymousVolumeLabel] = "";
 }
 
 v1::Volume VolumeService::ViewOf(const StoredVolume& volume) const {
@@ -200,10 +166,7 @@ absl::StatusOr<StoredVolume> VolumeService::MakeInTurn(
 absl::StatusOr<v1::CreateVolumeResponse> VolumeService::Create(
     const CallContext& context, const v1::CreateVolumeRequest& asked) {
   v1::CreateVolumeRequest request = asked;
-  if (request.name().empty()) {
-    request.set_name(RandomVolumeName());
-    (*request.mutable_labels())[kAnonymousVolumeLabel] = "";
-  }
+  if (request.name().empty()) NameAnonymous(request);
   GANTRY_RETURN_IF_ERROR(volume::CheckVolumeName(request.name()));
   const Turn turn(*this, {context.ns, request.name()});
   GANTRY_ASSIGN_OR_RETURN(const StoredVolume made, FindOrMake(context, request, request.name(),
@@ -211,49 +174,6 @@ absl::StatusOr<v1::CreateVolumeResponse> VolumeService::Create(
   v1::CreateVolumeResponse response;
   *response.mutable_volume() = ViewOf(made);
   return response;
-}
-
-absl::StatusOr<VolumeService::Held> VolumeService::Hold(const CallContext& context,
-                                                        const v1::CreateVolumeRequest& asked,
-                                                        bool kept) {
-  v1::CreateVolumeRequest request = asked;
-  const bool anonymous = request.name().empty();
-  if (anonymous) {
-    request.set_name(RandomVolumeName());
-    (*request.mutable_labels())[kAnonymousVolumeLabel] = "";
-  }
-  GANTRY_RETURN_IF_ERROR(volume::CheckVolumeName(request.name()));
-  const Turn turn(*this, {context.ns, request.name()});
-  GANTRY_ASSIGN_OR_RETURN(
-      const StoredVolume made,
-      FindOrMake(context, request, request.name(), kept || !anonymous, /*going=*/anonymous));
-  return HoldInTurn(made);
-}
-
-VolumeService::Held VolumeService::HoldInTurn(const StoredVolume& volume) {
-  Key key(volume.ns, volume.record.name());
-  Held held;
-  held.name = volume.record.name();
-  held.driver = volume.record.driver();
-  const bool plugin = IsOfPlugin(volume);
-  if (!plugin) held.data_directory = parts_.local->DataDirectory(KeyOf(volume));
-  const volume::Options options(volume.record.options().begin(), volume.record.options().end());
-  held.is_mount = plugin || volume::IsMounted(options);
-  held.limited = !plugin && volume::SizeOf(options) > 0;
-  held.maps_ids = !plugin && volume::MapsIds(options);
-  {
-    absl::MutexLock lock(&mu_);
-    ++held_[key];
-  }
-  held.hold = VolumeHold(this, std::move(key));
-  return held;
-}
-
-absl::StatusOr<VolumeService::Held> VolumeService::HoldExisting(const CallContext& context,
-                                                                const std::string& name) {
-  const Turn turn(*this, {context.ns, name});
-  GANTRY_ASSIGN_OR_RETURN(const StoredVolume found, parts_.store->Find({context.ns, ""}, name));
-  return HoldInTurn(found);
 }
 
 absl::StatusOr<v1::CreateVolumeResponse> VolumeService::CreateFilled(
@@ -373,7 +293,7 @@ absl::StatusOr<v1::InspectVolumeResponse> VolumeService::Inspect(
 
 absl::Status VolumeService::CheckUnused(const CallContext& context, absl::string_view doing,
                                         const std::string& name) {
-  if (IsHeld({context.ns, name})) {
+  if (holds_->IsHeld({context.ns, name})) {
     return InUse(doing, name, "a container that is being created, or a copy that is being made");
   }
   GANTRY_ASSIGN_OR_RETURN(const Users users, UsersOf(context));
@@ -446,36 +366,6 @@ absl::StatusOr<v1::PruneVolumesResponse> VolumeService::Prune(
   return response;
 }
 
-absl::Status VolumeService::NoteGoing(const CallContext& context,
-                                      const std::vector<std::string>& names) {
-  for (const std::string& name : names) {
-    const absl::Status noted = parts_.store->SetGoing({context.ns, ""}, name, true);
-    if (!noted.ok() && !absl::IsNotFound(noted)) return noted;
-  }
-  return absl::OkStatus();
-}
-
-void VolumeService::NoteOwned(const CallContext& context, const std::vector<std::string>& names) {
-  for (const std::string& name : names) {
-    const absl::Status noted = parts_.store->SetGoing({context.ns, ""}, name, false);
-    // The next start finds the container that uses it.
-    LOG_IF(WARNING, !noted.ok()) << "ns=" << context.ns << " volume=" << name << " " << noted;
-  }
-}
-
-void VolumeService::RemoveUnused(const CallContext& context,
-                                 const std::vector<std::string>& names) {
-  for (const std::string& name : names) {
-    const Turn turn(*this, {context.ns, name});
-    absl::Status removed = RemoveInTurn(context, name);
-    // Another container's now, which may be removed without its volumes.
-    if (absl::IsFailedPrecondition(removed))
-      removed = parts_.store->SetGoing({context.ns, ""}, name, false);
-    LOG_IF(WARNING, !removed.ok() && !absl::IsNotFound(removed))
-        << "ns=" << context.ns << " volume=" << name << " " << removed;
-  }
-}
-
 absl::Status VolumeService::Reconcile() {
   GANTRY_ASSIGN_OR_RETURN(const std::vector<StoredVolume> stored, parts_.store->List(""));
   std::set<Key> recorded;
@@ -490,7 +380,7 @@ absl::Status VolumeService::Reconcile() {
   for (const auto& [ns, names] : going) {
     CallContext context;
     context.ns = ns;
-    RemoveUnused(context, names);
+    holds_->RemoveUnused(context, names);
   }
   return swept;
 }

@@ -1,8 +1,8 @@
 // Volumes: made, listed, removed. How containers get theirs is container_volumes.h's.
 //
 // Which containers use a volume is read from their records each time; there is no second count. A
-// volume that a container is being created with is held (VolumeHold) until the container's record
-// names it. A volume's directory is made before its record, and its record goes before its
+// volume that a container is being created with is held (volume_holds.h) until the container's
+// record names it. A volume's directory is made before its record, and its record goes before its
 // directory does (volume/local_driver.h).
 //
 // Thread-safe. kNotFound: "get NAME: no such volume".
@@ -11,6 +11,7 @@
 
 #include <functional>
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <utility>
@@ -36,27 +37,11 @@ class PluginDrivers;
 namespace gantry::core {
 
 class EventBus;
-class VolumeService;
+class VolumeHolds;
 struct Stores;
 
 // Label of a volume whose name was made up, as docker has it.
 inline constexpr char kAnonymousVolumeLabel[] = "com.docker.volume.anonymous";
-
-// Keeps a volume from being removed while it lives. Move-only.
-class VolumeHold {
- public:
-  VolumeHold() = default;
-  ~VolumeHold();
-  VolumeHold(VolumeHold&& other) noexcept;
-  VolumeHold& operator=(VolumeHold&& other) noexcept;
-
- private:
-  friend class VolumeService;
-  VolumeHold(VolumeService* service, std::pair<std::string, std::string> key)
-      : service_(service), key_(std::move(key)) {}
-  VolumeService* service_ = nullptr;
-  std::pair<std::string, std::string> key_;  // namespace and name
-};
 
 class VolumeService {
  public:
@@ -69,7 +54,10 @@ class VolumeService {
     EventBus* events = nullptr;                // null: nothing is published
     volume::PluginDrivers* plugins = nullptr;  // null: there is the local driver alone
   };
-  explicit VolumeService(const Parts& parts) : parts_(parts) {}
+  explicit VolumeService(const Parts& parts);
+  ~VolumeService();
+  VolumeService(const VolumeService&) = delete;
+  VolumeService& operator=(const VolumeService&) = delete;
 
   // A volume of that name and driver that is there is returned as it is.
   //   kInvalidArgument  name, label or option
@@ -90,24 +78,6 @@ class VolumeService {
   absl::StatusOr<v1::PruneVolumesResponse> Prune(const CallContext& context,
                                                  const v1::PruneVolumesRequest& request);
 
-  // Makes the volume if it is not there, and holds it for a container that is being created.
-  struct Held {
-    std::string name;
-    std::string driver;
-    std::string data_directory;  // "": its driver says where it is once it is mounted
-    bool is_mount = false;       // its data is there while it is mounted only
-    bool maps_ids = false;       // its files can be shown by other ids
-    bool limited = false;        // it has a size
-    VolumeHold hold;
-  };
-  // `kept`: what is made survives a power cut. An anonymous volume that is made goes at the next
-  // start of the daemon unless a container uses it then.
-  absl::StatusOr<Held> Hold(const CallContext& context, const v1::CreateVolumeRequest& request,
-                            bool kept);
-
-  // The same for one that must be there. kNotFound.
-  absl::StatusOr<Held> HoldExisting(const CallContext& context, const std::string& name);
-
   // Makes a volume and, before its record is written, lets `fill` put something into its directory.
   // A failure leaves nothing. kAlreadyExists: the name.
   absl::StatusOr<v1::CreateVolumeResponse> CreateFilled(
@@ -117,14 +87,6 @@ class VolumeService {
   // kAlreadyExists: the new name; kFailedPrecondition: it is held or used.
   absl::StatusOr<v1::RenameVolumeResponse> Rename(const CallContext& context,
                                                   const v1::RenameVolumeRequest& request);
-
-  // For the anonymous volumes of a container that is being removed. Before its record is deleted:
-  // if the daemon dies, the next one goes on. Those that are not there are passed over.
-  absl::Status NoteGoing(const CallContext& context, const std::vector<std::string>& names);
-  // Takes it back: a container's record names them now. Failures are logged.
-  void NoteOwned(const CallContext& context, const std::vector<std::string>& names);
-  // After its record is gone: removes those that no container uses. Others stay, without an error.
-  void RemoveUnused(const CallContext& context, const std::vector<std::string>& names);
 
   // At start, before any other call: removes what an earlier daemon left half-made or was about to
   // remove.
@@ -142,14 +104,19 @@ class VolumeService {
   void Publish(const CallContext& context, absl::string_view action, const std::string& name,
                Event::Attributes attributes);
 
+  // Volumes of containers that are being created and removed; lives and ends with this.
+  VolumeHolds& holds() const { return *holds_; }
+
  private:
-  friend class VolumeHold;
+  friend class VolumeHolds;
   using Key = std::pair<std::string, std::string>;
   using Users = std::map<std::string, std::vector<std::string>>;  // volume -> container ids
 
   // Records and directories of one volume change by one call at a time. Waits for its turn.
   class Turn;
 
+  // Gives a request without a name one, and the label that says so.
+  static void NameAnonymous(v1::CreateVolumeRequest& request);
   // The containers that use each volume, from their records.
   absl::StatusOr<Users> UsersOf(const CallContext& context);
   // In the volume's turn: the one that is there, or a new one.
@@ -163,7 +130,6 @@ class VolumeService {
   // In its turn. kFailedPrecondition: it is held or used; `doing` leads the message.
   absl::Status CheckUnused(const CallContext& context, absl::string_view doing,
                            const std::string& name);
-  Held HoldInTurn(const metadata::StoredVolume& volume);
   // In its turn. kFailedPrecondition: it is held or used. `force`: also if its driver is gone.
   absl::Status RemoveInTurn(const CallContext& context, const std::string& name,
                             bool force = false);
@@ -178,15 +144,14 @@ class VolumeService {
   void AddOfPlugins(const CallContext& context, const std::vector<metadata::StoredVolume>& stored,
                     v1::ListVolumesResponse& response,
                     const std::function<bool(const metadata::StoredVolume&)>& fits);
-  bool IsHeld(const Key& key);
   v1::Volume ViewOf(const metadata::StoredVolume& volume) const;
-  void LetGo(const Key& key);
 
   const Parts parts_;
 
   absl::Mutex mu_;
-  std::map<Key, int> held_ ABSL_GUARDED_BY(mu_);
   std::set<Key> busy_ ABSL_GUARDED_BY(mu_);
+
+  const std::unique_ptr<VolumeHolds> holds_;
 };
 
 }  // namespace gantry::core

@@ -12,6 +12,7 @@
 #include "gtest/gtest.h"
 
 #include "supervisor/core/container_fixture.h"
+#include "supervisor/core/volume_holds.h"
 
 namespace gantry::core {
 namespace {
@@ -180,7 +181,7 @@ TEST_F(VolumeServiceTest, WhatContainersUseIsNotRemoved) {
 }
 
 TEST_F(VolumeServiceTest, WhatIsHeldIsNotRemoved) {
-  auto held = service_->Hold(context_, Named("data"), /*kept=*/true);
+  auto held = service_->holds().Hold(context_, Named("data"), /*kept=*/true);
   ASSERT_TRUE(held.ok()) << held.status();
   EXPECT_TRUE(absl::IsFailedPrecondition(RemoveVolume("data")));
   EXPECT_THAT(Prune(/*all=*/true), IsEmpty());
@@ -220,10 +221,10 @@ TEST_F(VolumeServiceTest, AnonymousVolumesGoWithTheirLastContainer) {
 }
 
 TEST_F(VolumeServiceTest, AVolumeOfAContainerThatNeverCameGoesAtTheNextStart) {
-  const auto held = service_->Hold(context_, v1::CreateVolumeRequest(), /*kept=*/true);
+  const auto held = service_->holds().Hold(context_, v1::CreateVolumeRequest(), /*kept=*/true);
   ASSERT_TRUE(held.ok()) << held.status();
   const std::string lost = held->name;
-  const auto second = service_->Hold(context_, v1::CreateVolumeRequest(), /*kept=*/true);
+  const auto second = service_->holds().Hold(context_, v1::CreateVolumeRequest(), /*kept=*/true);
   const std::string used = second->name;
   MakeUser("web", used, /*anonymous=*/true);
   // A daemon that died has held nothing.
