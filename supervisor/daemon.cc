@@ -58,6 +58,7 @@
 #include "supervisor/core/run_volumes.h"
 #include "supervisor/core/sandbox_service.h"
 #include "supervisor/core/task_service.h"
+#include "supervisor/core/task_supervision.h"
 #include "supervisor/core/volume_content.h"
 #include "supervisor/core/volume_service.h"
 #include "supervisor/daemon_parts.h"
@@ -168,7 +169,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config,
   GANTRY_RETURN_IF_ERROR(Recover(p));
   GANTRY_RETURN_IF_ERROR(MakeDoors(p));
   GANTRY_RETURN_IF_ERROR(Serve(p));
-  p.tasks->Follow();
+  core::TaskSupervision(*p.tasks).Follow();
   p.restarts->Start();
   malloc_trim(0);
   LOG(INFO) << "gantryd " << kVersion << " ready on " << config.address << " with root "
@@ -227,7 +228,7 @@ void Daemon::PrepareRuntimes(Parts& p) {
 absl::Status Daemon::Recover(Parts& p) {
   p.events.BeginRecovery();
   GANTRY_ASSIGN_OR_RETURN(std::vector<runtime::RecoveredTask> found, p.shims.get());
-  p.alive = p.tasks->Recover(std::move(found));
+  p.alive = core::TaskSupervision(*p.tasks).Recover(std::move(found));
   // Exits found on the way are in the records before anything is made of what the records say.
   p.workers->WaitIdle();
   GANTRY_RETURN_IF_ERROR(p.image_services->pull.Recover());
@@ -237,14 +238,14 @@ absl::Status Daemon::Recover(Parts& p) {
   const absl::Status networks =
       p.network_places->Reconcile([&p](absl::string_view ns, absl::string_view id) {
         const absl::StatusOr<core::Process> task =
-            p.tasks->Get(std::string(ns), std::string(id), "");
+            p.tasks->view().Get(std::string(ns), std::string(id), "");
         return task.ok() && task->status != core::ProcessStatus::kStopped;
       });
   LOG_IF(ERROR, !networks.ok()) << "networks: " << networks;
   // Before containers are made or removed.
   absl::Status volumes = p.volumes->Reconcile();
   std::vector<core::LoadedContainer> running;
-  for (const auto& [ns, process] : p.tasks->List("")) {
+  for (const auto& [ns, process] : p.tasks->view().List("")) {
     core::CallContext context;
     context.ns = ns;
     absl::StatusOr<core::LoadedContainer> loaded =
@@ -259,7 +260,7 @@ absl::Status Daemon::Recover(Parts& p) {
   GANTRY_RETURN_IF_ERROR(p.image_build->Recover());
   if (const absl::Status builds = p.builder->Recover(); !builds.ok())
     LOG(WARNING) << "files of former builds: " << builds;
-  for (const auto& [ns, process] : p.tasks->List("")) {
+  for (const auto& [ns, process] : p.tasks->view().List("")) {
     const bool paused = process.status == core::ProcessStatus::kPaused;
     if (paused || process.status == core::ProcessStatus::kRunning)
       p.health_monitor->Adopt(ns, process.container_id, process.started_at, paused);
@@ -274,7 +275,7 @@ void Daemon::StopServices(Parts& p) {
   if (p.health_monitor) p.health_monitor->Stop();
   if (p.container_recovery) p.container_recovery->Stop();
   if (p.container_removal) p.container_removal->Stop();
-  if (p.tasks) p.tasks->Stop();
+  if (p.tasks) core::TaskSupervision(*p.tasks).Stop();
   p.followers.reset();
   p.cri_calls.reset();
   p.calls.reset();

@@ -214,7 +214,7 @@ absl::Status Daemon::MakeDoors(Parts& p) {
 
   StartTracing(p);
   if (!config.metrics_address.empty())
-    p.metrics = std::make_unique<DaemonMetrics>(*p.stores, *p.tasks, p.image_services->pull,
+    p.metrics = std::make_unique<DaemonMetrics>(*p.stores, p.tasks->view(), p.image_services->pull,
                                                 p.events, kVersion);
   p.scheduler->Start();
   p.restarts = std::make_unique<core::RestartMonitor>(core::RestartMonitor::Parts{
@@ -384,7 +384,7 @@ void Daemon::StopServing(Parts& p) {
   if (p.container_records) p.container_records->locks().Stop("gantryd is stopping");
   p.removals.Close(absl::UnavailableError("gantryd stops; the container stays"));
   p.starts.Close(absl::UnavailableError("gantryd stops; the container was not started"));
-  if (p.tasks) p.tasks->EndWaits();
+  if (p.tasks) p.tasks->waits().EndWaits();
   if (p.sandbox_service) p.sandbox_service->EndWaits();
   if (p.containerd_door) p.containerd_door->Stop();
   if (p.docker_door) {

@@ -76,7 +76,7 @@ double BootSeconds() {
 
 }  // namespace
 
-DaemonMetrics::DaemonMetrics(core::Stores& stores, core::TaskService& tasks,
+DaemonMetrics::DaemonMetrics(core::Stores& stores, const core::TaskView& tasks,
                              const core::ImagePull& pulls, core::EventBus& events,
                              std::string version)
     : stores_(stores),

@@ -21,7 +21,7 @@
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/image_pull.h"
 #include "supervisor/core/stores.h"
-#include "supervisor/core/task_service.h"
+#include "supervisor/core/task_view.h"
 #include "supervisor/gc/collector.h"
 
 namespace gantry {
@@ -29,7 +29,7 @@ namespace gantry {
 class DaemonMetrics {
  public:
   // None is owned, both outlive this.
-  DaemonMetrics(core::Stores& stores, core::TaskService& tasks, const core::ImagePull& pulls,
+  DaemonMetrics(core::Stores& stores, const core::TaskView& tasks, const core::ImagePull& pulls,
                 core::EventBus& events, std::string version);
 
   api::CallRecorder& calls() { return calls_; }
@@ -54,7 +54,7 @@ class DaemonMetrics {
   void WriteTasks(api::MetricText& out) const;
 
   core::Stores& stores_;
-  core::TaskService& tasks_;
+  const core::TaskView& tasks_;
   const core::ImagePull& pulls_;
   const std::string version_;
   api::CallRecorder calls_;

@@ -33,6 +33,7 @@
 #include "supervisor/core/event_subjects.h"
 #include "supervisor/core/exec_runner.h"
 #include "supervisor/core/exec_service.h"
+#include "supervisor/core/exit_observer.h"
 #include "supervisor/core/health_board.h"
 #include "supervisor/core/health_monitor.h"
 #include "supervisor/core/id_choice.h"
@@ -53,6 +54,7 @@
 #include "supervisor/core/subordinate_ids.h"
 #include "supervisor/core/system_service.h"
 #include "supervisor/core/task_service.h"
+#include "supervisor/core/task_supervision.h"
 #include "supervisor/core/volume_content.h"
 #include "supervisor/core/volume_service.h"
 #include "supervisor/daemon.h"
@@ -236,7 +238,7 @@ void Daemon::MakeContainerLife(Parts& p) {
   core::RunPreparer::Parts runs;
   runs.records = p.container_records.get();
   runs.stores = p.stores.get();
-  runs.tasks = p.tasks.get();
+  runs.tasks = &p.tasks->view();
   runs.mount_points = &*p.mount_points;
   runs.networks = p.network_places.get();
   runs.volumes = p.run_volumes.get();
@@ -247,7 +249,7 @@ void Daemon::MakeContainerLife(Parts& p) {
   p.run_preparer = std::make_unique<core::RunPreparer>(runs);
 
   p.run_ends = std::make_unique<core::RunEnds>(
-      core::RunEnds::Parts{p.container_records.get(), p.tasks.get(), &p.events});
+      core::RunEnds::Parts{p.container_records.get(), &p.tasks->view(), &p.events});
   core::ContainerSteps::Parts steps;
   steps.records = p.container_records.get();
   steps.stores = p.stores.get();
@@ -265,7 +267,7 @@ void Daemon::MakeContainerLife(Parts& p) {
   view.records = p.container_records.get();
   view.stores = p.stores.get();
   view.health = &p.health;
-  view.tasks = p.tasks.get();
+  view.tasks = &p.tasks->view();
   view.runtimes = p.runtimes.get();
   view.networks = p.network_places.get();
   view.volumes = p.volumes.get();
@@ -297,7 +299,7 @@ void Daemon::MakeContainerLife(Parts& p) {
 // What uses containers that the classes of their life have made.
 void Daemon::MakeContainerUse(Parts& p) {
   p.container_networks = std::make_unique<core::ContainerNetworks>(
-      core::ContainerNetworks::Parts{p.container_records.get(), p.stores.get(), p.tasks.get(),
+      core::ContainerNetworks::Parts{p.container_records.get(), p.stores.get(), &p.tasks->view(),
                                      p.networks.get(), p.network_places.get()});
   p.container_streams = std::make_unique<core::ContainerStreams>(core::ContainerStreams::Parts{
       p.container_records.get(), p.container_steps.get(), p.tasks.get(), &p.starts});
@@ -323,11 +325,11 @@ void Daemon::MakeContainerUse(Parts& p) {
       core::ExecService::Parts{p.container_records.get(), p.container_files.get(), p.tasks.get(),
                                &p.host, &p.clock, p.config.execs_end_with_client});
 
-  p.end_reports = std::make_unique<core::EndReports>(
-      core::EndReports::Parts{p.container_records.get(), p.container_streams.get(),
-                              p.container_files.get(), p.tasks.get(), &p.health, p.run_ends.get()});
+  p.end_reports = std::make_unique<core::EndReports>(core::EndReports::Parts{
+      p.container_records.get(), p.container_streams.get(), p.container_files.get(),
+      &p.tasks->view(), &p.health, p.run_ends.get()});
   p.doctor = std::make_unique<core::Doctor>(core::Doctor::Parts{
-      p.stores.get(), p.tasks.get(), p.runtimes.get(), p.config.root, p.config.state,
+      p.stores.get(), &p.tasks->view(), p.runtimes.get(), p.config.root, p.config.state,
       p.config.address, p.network_records.get(), p.volume_records.get()});
 
   core::ContainerRecovery::Parts recovery;
@@ -375,7 +377,7 @@ absl::Status Daemon::MakeSystemService(Parts& p) {
   system_parts.events = &p.events;
   system_parts.subjects = p.subjects.get();
   system_parts.journal = p.journal.get();
-  system_parts.tasks = p.tasks.get();
+  system_parts.tasks = &p.tasks->view();
   system_parts.runtimes = p.runtimes.get();
   system_parts.gc = p.scheduler.get();
   system_parts.volumes = p.volumes.get();
@@ -445,12 +447,12 @@ void Daemon::MakeHealthMonitor(Parts& p) {
   health_parts.clock = &p.clock;
   health_parts.task_directory = [tasks = p.tasks.get()](const std::string& ns,
                                                         const std::string& id) {
-    return tasks->BundleDirectory(ns, id);
+    return tasks->view().BundleDirectory(ns, id);
   };
   p.health_monitor = std::make_unique<core::HealthMonitor>(std::move(health_parts));
   p.exits = std::make_unique<ExitsOfContainers>(*p.container_recovery, *p.execs, *p.health_monitor,
                                                 *p.run_ends, p.pods);
-  p.tasks->SetExitObserver(p.exits.get());
+  core::TaskSupervision(*p.tasks).SetExitObserver(p.exits.get());
 }
 
 }  // namespace gantry

@@ -194,7 +194,7 @@ IdMaps IdsSeen(const LoadedContainer& loaded) {
 absl::Status ContainerFiles::WithRootfs(const CallContext& context, const LoadedContainer& loaded,
                                         bool writable, View view,
                                         const std::function<absl::Status(int root_fd)>& use) {
-  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  absl::StatusOr<Process> task = parts_.tasks->view().Get(context.ns, loaded.id(), "");
   if (task.ok() &&
       (task->status == ProcessStatus::kRunning || task->status == ProcessStatus::kPaused)) {
     const std::string proc = absl::StrCat("/proc/", task->pid);
@@ -203,7 +203,7 @@ absl::Status ContainerFiles::WithRootfs(const CallContext& context, const Loaded
       return ErrnoToStatus(errno, absl::StrCat("container ", loaded.id(), ": its mount namespace"));
     // The pid may have been another's by the time it was opened: it is ours if the container still
     // runs with it now.
-    absl::StatusOr<Process> again = parts_.tasks->Get(context.ns, loaded.id(), "");
+    absl::StatusOr<Process> again = parts_.tasks->view().Get(context.ns, loaded.id(), "");
     if (!again.ok() || again->pid != task->pid || again->status == ProcessStatus::kStopped) {
       return absl::AbortedError(
           absl::StrCat("container ", loaded.id(), " ended meanwhile; try again"));
@@ -404,7 +404,7 @@ absl::StatusOr<v1::CommitResponse> ContainerFiles::Commit(const CallContext& con
   GANTRY_ASSIGN_OR_RETURN(std::vector<snapshot::Mount> newer,
                           snapshots.Mounts(loaded.record.snapshot_key()));
 
-  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  absl::StatusOr<Process> task = parts_.tasks->view().Get(context.ns, loaded.id(), "");
   bool pause = request.pause() && task.ok() && task->status == ProcessStatus::kRunning;
   if (pause) {
     const absl::Status paused = parts_.tasks->Pause(context, loaded.id());

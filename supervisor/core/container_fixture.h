@@ -45,6 +45,7 @@
 #include "supervisor/core/start_waits.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
+#include "supervisor/core/task_supervision.h"
 #include "supervisor/oci/host_facts.h"
 #include "supervisor/runtime/bundle.h"
 #include "supervisor/runtime/fake_launcher.h"
@@ -110,7 +111,7 @@ class ContainerFixture : public testing::Test {
     RunPreparer::Parts runs;
     runs.records = records_.get();
     runs.stores = &stores_;
-    runs.tasks = tasks_.get();
+    runs.tasks = &tasks_->view();
     runs.mount_points = &mount_points_;
     runs_ = std::make_unique<RunPreparer>(runs);
 
@@ -127,7 +128,7 @@ class ContainerFixture : public testing::Test {
     view.records = records_.get();
     view.stores = &stores_;
     view.health = &health_;
-    view.tasks = tasks_.get();
+    view.tasks = &tasks_->view();
     view.runtimes = runtimes_.get();
     view_ = std::make_unique<ContainerView>(view);
 
@@ -169,7 +170,7 @@ class ContainerFixture : public testing::Test {
     recovery.state_directory = dir_.Join("state");
     recovery.first_pause = absl::Milliseconds(5);
     recovery_ = std::make_unique<ContainerRecovery>(recovery);
-    tasks_->SetExitObserver(recovery_.get());
+    TaskSupervision(*tasks_).SetExitObserver(recovery_.get());
   }
 
   void End() {
@@ -177,7 +178,7 @@ class ContainerFixture : public testing::Test {
     records_->locks().Stop("gantryd is stopping");
     recovery_->Stop();
     removal_->Stop();
-    tasks_->Stop();
+    TaskSupervision(*tasks_).Stop();
     workers_.reset();
     recovery_.reset();
     wait_.reset();
@@ -196,7 +197,8 @@ class ContainerFixture : public testing::Test {
   void BeginAgain(bool settled = true) {
     End();
     Begin();
-    tasks_->Recover(runtime::RecoverShims(*bundles_, absl::Milliseconds(500)).value());
+    TaskSupervision(*tasks_).Recover(
+        runtime::RecoverShims(*bundles_, absl::Milliseconds(500)).value());
     if (settled) workers_->WaitIdle();
     EXPECT_TRUE(recovery_->Reconcile().ok());
   }

@@ -56,7 +56,7 @@ absl::Status Restarting(absl::string_view container) {
 
 v1::ContainerState ContainerLifecycle::StateNow(const LoadedContainer& loaded,
                                                 absl::StatusOr<Process>* task) const {
-  absl::StatusOr<Process> found = parts_.tasks->Get(loaded.scope.ns, loaded.id(), "");
+  absl::StatusOr<Process> found = parts_.tasks->view().Get(loaded.scope.ns, loaded.id(), "");
   const v1::ContainerState state =
       StateOf(loaded.state, loaded.config.restart_policy(), found.ok() ? &*found : nullptr);
   if (task != nullptr) *task = std::move(found);
@@ -111,7 +111,7 @@ absl::StatusOr<v1::StopContainerResponse> ContainerLifecycle::Stop(
   }
   const CallContext held = lock.Within(context);
   v1::StopContainerResponse response;
-  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  absl::StatusOr<Process> task = parts_.tasks->view().Get(context.ns, loaded.id(), "");
   if (!task.ok() || task->status == ProcessStatus::kStopped) {
     // It may be waiting for its restart policy; a person who says stop means that, too.
     if (loaded.ours && !loaded.state.stopped_by_user()) {
@@ -175,7 +175,7 @@ absl::Status ContainerLifecycle::Restart(const CallContext& context,
                           parts_.records->LoadLocked(context, request.container(), lock));
   GANTRY_RETURN_IF_ERROR(ContainerRecords::CheckReadable(loaded));
   const CallContext held = lock.Within(context);
-  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  absl::StatusOr<Process> task = parts_.tasks->view().Get(context.ns, loaded.id(), "");
   if (task.ok() && task->status != ProcessStatus::kStopped) {
     GANTRY_RETURN_IF_ERROR(
         parts_.steps->StopLocked(held, loaded, request.signal(), PatienceOf(request, loaded.config),
@@ -304,7 +304,7 @@ absl::StatusOr<v1::UpdateContainerResponse> ContainerLifecycle::Update(
     linux_json["resources"][it.key()] = it.value();
 
   // The running container first: a limit the kernel refuses must not be on record.
-  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  absl::StatusOr<Process> task = parts_.tasks->view().Get(context.ns, loaded.id(), "");
   if (task.ok() && task->status != ProcessStatus::kStopped) {
     GANTRY_RETURN_IF_ERROR(
         parts_.tasks->Update(lock.Within(context), loaded.id(), oci::PrintResources(change)));

@@ -11,7 +11,7 @@
 #include "supervisor/core/container_records.h"
 #include "supervisor/core/name_files.h"
 #include "supervisor/core/stores.h"
-#include "supervisor/core/task_service.h"
+#include "supervisor/core/task_view.h"
 
 namespace gantry::v1 {
 class ConnectNetworkRequest;
@@ -32,7 +32,7 @@ class ContainerNetworks {
   struct Parts {
     ContainerRecords* records;
     Stores* stores;
-    TaskService* tasks;
+    const TaskView* tasks;
     NetworkService* networks;
     NetworkPlaces* places;
   };

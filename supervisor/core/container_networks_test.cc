@@ -47,7 +47,7 @@ class ContainerNetworksTest : public ContainerFixture {
     places_ = std::make_unique<NetworkPlaces>(
         NetworkPlaces::Parts{&store_, service_.get(), kernel_.get(), &events_, dir_.Join("state")});
     networks_ = std::make_unique<ContainerNetworks>(ContainerNetworks::Parts{
-        records_.get(), &stores_, tasks_.get(), service_.get(), places_.get()});
+        records_.get(), &stores_, &tasks_->view(), service_.get(), places_.get()});
     MakeNetwork("blue", "10.7.0.0/24");
     MakeNetwork("red", "10.8.0.0/24");
   }

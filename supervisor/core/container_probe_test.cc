@@ -13,6 +13,8 @@
 #include "supervisor/core/container_fixture.h"
 #include "supervisor/core/exec_runner.h"
 #include "supervisor/core/exec_service.h"
+#include "supervisor/core/exit_observer.h"
+#include "supervisor/core/task_supervision.h"
 
 namespace gantry::core {
 namespace {
@@ -27,7 +29,7 @@ class ContainerProbeTest : public ContainerFixture, public ExitObserver {
         ExecService::Parts{records_.get(), nullptr, tasks_.get(), &host_});
     runner_ = std::make_unique<ExecRunner>(*execs_, *tasks_, *workers_, Clock::Real());
     prober_ = std::make_unique<ContainerProber>(*runner_);
-    tasks_->SetExitObserver(this);
+    TaskSupervision(*tasks_).SetExitObserver(this);
     id_ = Make("web");
     EXPECT_TRUE(Start(id_).ok());
   }
@@ -54,7 +56,7 @@ class ContainerProbeTest : public ContainerFixture, public ExitObserver {
   Process Running() {
     std::optional<Process> exec;
     EXPECT_TRUE(Eventually([&] {
-      for (const Process& one : tasks_->Execs(kNs, id_)) {
+      for (const Process& one : tasks_->view().Execs(kNs, id_)) {
         if (one.status == ProcessStatus::kRunning) exec = one;
       }
       return exec.has_value();

@@ -78,7 +78,7 @@ void ContainerRecovery::Settle(const std::string& ns, const std::string& id,
 absl::StatusOr<bool> ContainerRecovery::SettleLoaded(const CallContext& context,
                                                      LoadedContainer& loaded,
                                                      const std::optional<Process>& ended) {
-  const absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  const absl::StatusOr<Process> task = parts_.tasks->view().Get(context.ns, loaded.id(), "");
   if (task.ok() && task->status == ProcessStatus::kCreated && !ended.has_value()) {
     // Made for a client that was going to attach and start it, and that an earlier daemon served.
     const absl::Status gone =
@@ -123,7 +123,8 @@ void ContainerRecovery::StartAgain(const std::string& ns, const std::string& id)
   OperationLock lock;
   absl::StatusOr<LoadedContainer> loaded = parts_.records->LoadLocked(context, id, lock);
   // Stopped, removed or started by a client meanwhile.
-  if (!loaded.ok() || !loaded->state.has_restart_at() || parts_.tasks->Exists(ns, id)) return;
+  if (!loaded.ok() || !loaded->state.has_restart_at() || parts_.tasks->view().Exists(ns, id))
+    return;
   const absl::Status started =
       parts_.steps->StartLocked(lock.Within(context), *loaded, loaded->state.restart_count() + 1)
           .status();
@@ -161,7 +162,7 @@ absl::Status ContainerRecovery::Reconcile() {
         stores.containers.ListStates({ns, ""}, [&](absl::string_view id, const State* state) {
           const std::string container(id);
           if (state != nullptr) parts_.records->NoteState(ns, container, *state);
-          if (state == nullptr || MayHaveWork(*state) || parts_.tasks->Exists(ns, container))
+          if (state == nullptr || MayHaveWork(*state) || parts_.tasks->view().Exists(ns, container))
             ids.push_back(container);
           return absl::OkStatus();
         }));
@@ -189,7 +190,7 @@ absl::Status ContainerRecovery::ReconcileOne(const LoadedContainer& listed) {
     return absl::OkStatus();
   }
   if (!listed.ours) return absl::OkStatus();
-  const absl::StatusOr<Process> task = parts_.tasks->Get(ns, id, "");
+  const absl::StatusOr<Process> task = parts_.tasks->view().Get(ns, id, "");
   if (task.ok()) {
     if (task->status == ProcessStatus::kStopped || task->status == ProcessStatus::kCreated) {
       // Takes calls to the shim, side by side and beside whatever else is done; other calls on this

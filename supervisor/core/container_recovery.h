@@ -16,6 +16,7 @@
 #include "supervisor/core/container_removal.h"
 #include "supervisor/core/container_steps.h"
 #include "supervisor/core/delayed.h"
+#include "supervisor/core/exit_observer.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
 
@@ -39,9 +40,9 @@ class ContainerRecovery : public ExitObserver {
   explicit ContainerRecovery(const Parts& parts)
       : parts_(parts), later_(parts.stores->clock, *parts.workers) {}
 
-  // After TaskService::Recover(): brings records in line with what lives. Removals that were begun,
-  // exits that were not settled and restarts that a policy wants follow on workers, side by side; a
-  // call on such a container waits for them. Fails only when the database does.
+  // After TaskSupervision::Recover(): brings records in line with what lives. Removals that were
+  // begun, exits that were not settled and restarts that a policy wants follow on workers, side by
+  // side; a call on such a container waits for them. Fails only when the database does.
   absl::Status Reconcile();
 
   void OnExit(const std::string& ns, const Process& process) override;

@@ -31,7 +31,7 @@ absl::Status ContainerRemoval::RemoveLocked(const CallContext& context, LoadedCo
                                             bool force, VolumesGo volumes) {
   const bool volumes_go =
       volumes == VolumesGo::kYes || loaded.state.volumes_go() || loaded.config.auto_remove();
-  const absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  const absl::StatusOr<Process> task = parts_.tasks->view().Get(context.ns, loaded.id(), "");
   const v1::ContainerState state =
       StateOf(loaded.state, loaded.config.restart_policy(), task.ok() ? &*task : nullptr);
   if (!force) {
@@ -78,7 +78,7 @@ absl::Status ContainerRemoval::RemoveLocked(const CallContext& context, LoadedCo
 absl::Status ContainerRemoval::RemoveParts(const CallContext& context, LoadedContainer& loaded,
                                            bool volumes_go) {
   Stores& stores = *parts_.stores;
-  if (parts_.tasks->Exists(context.ns, loaded.id())) {
+  if (parts_.tasks->view().Exists(context.ns, loaded.id())) {
     const absl::Status gone =
         parts_.tasks->Delete(context, loaded.id(), "", /*force=*/true).status();
     if (!gone.ok() && !absl::IsNotFound(gone)) return gone;
@@ -131,7 +131,7 @@ absl::Status ContainerRemoval::RemoveParts(const CallContext& context, LoadedCon
   parts_.events->Publish(context.ns, Event(EventKind::kContainer, action::kDestroy, loaded.id()));
   v1::WaitContainerResponse response;
   response.set_exit_code(loaded.state.exit_code());
-  parts_.tasks->EndNextExitWaits(context.ns, loaded.id());
+  parts_.tasks->waits().EndNextExitWaits(context.ns, loaded.id());
   parts_.waits->AnswerAll({context.ns, loaded.id()}, response);
   parts_.starts->AnswerAll({context.ns, loaded.id()},
                            absl::NotFoundError(absl::StrCat("container ", loaded.id(),

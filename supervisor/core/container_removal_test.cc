@@ -34,7 +34,7 @@ TEST_F(ContainerRemovalTest, RunningIsRemovedOnlyByForce) {
   EXPECT_EQ(StateIs(id), v1::CONTAINER_STATE_RUNNING);
   EXPECT_TRUE(Remove(id, /*force=*/true).ok());
   EXPECT_FALSE(Exists(id));
-  EXPECT_FALSE(tasks_->Exists(kNs, id));
+  EXPECT_FALSE(tasks_->view().Exists(kNs, id));
 }
 
 TEST_F(ContainerRemovalTest, TakesTheSnapshotTheNameAndTheDirectoryAlong) {

@@ -394,7 +394,7 @@ absl::Status ContainerSet::SetConfig(const CallContext& context,
         "container ", loaded.id(), " was made by another client; change it with that one"));
   }
   GANTRY_RETURN_IF_ERROR(ContainerRecords::CheckReadable(loaded));
-  const absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  const absl::StatusOr<Process> task = parts_.tasks->view().Get(context.ns, loaded.id(), "");
   const bool runs = task.ok() && task->status != ProcessStatus::kStopped;
   const v1::ContainerConfig before = loaded.config;
   v1::SetContainerResponse changed;

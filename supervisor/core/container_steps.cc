@@ -141,7 +141,7 @@ absl::StatusOr<int32_t> ContainerSteps::CreateTaskOf(
   if (pid.ok() && parts_.starts->size() > 0) {
     // Those who came while the process was being made.
     const absl::StatusOr<std::shared_ptr<runtime::Shim>> shim =
-        parts_.tasks->Shim(context.ns, loaded.id());
+        parts_.tasks->view().Shim(context.ns, loaded.id());
     if (shim.ok()) parts_.starts->AnswerAll({context.ns, loaded.id()}, shim->get());
   }
   return pid;
@@ -149,7 +149,7 @@ absl::StatusOr<int32_t> ContainerSteps::CreateTaskOf(
 
 absl::StatusOr<bool> ContainerSteps::SettleLocked(const CallContext& context,
                                                   LoadedContainer& loaded, bool keep) {
-  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  absl::StatusOr<Process> task = parts_.tasks->view().Get(context.ns, loaded.id(), "");
   if (!task.ok() || task->status != ProcessStatus::kStopped || !loaded.ours) return false;
   const bool remove = loaded.config.auto_remove() && !keep;
   // With auto_remove the record goes in a moment; it need not be right for that long.
@@ -199,7 +199,7 @@ void ContainerSteps::EndRestartPause(const LoadedContainer& loaded) {
   last.status = loaded.state.exit_code();
   last.oom_killed = loaded.state.oom_killed();
   last.at = metadata::TimeOf(loaded.state.finished_at());
-  parts_.tasks->AnswerNextExitWaits(loaded.scope.ns, loaded.id(), last);
+  parts_.tasks->waits().AnswerNextExitWaits(loaded.scope.ns, loaded.id(), last);
 }
 
 absl::Status ContainerSteps::SendSignal(const CallContext& context, const LoadedContainer& loaded,
@@ -232,7 +232,7 @@ absl::Status ContainerSteps::WaitForEnd(const CallContext& context, const std::s
     }
     CallContext waiting = context;
     waiting.cancel = slice.get();
-    const absl::Status ended = parts_.tasks->Wait(waiting, id, "", left).status();
+    const absl::Status ended = parts_.tasks->waits().Wait(waiting, id, "", left).status();
     if (ended.ok() || absl::IsNotFound(ended)) return absl::OkStatus();
     if (context.cancel != nullptr) GANTRY_RETURN_IF_ERROR(context.cancel->Check());
     if (!slice->cancelled()) return ended;  // kDeadlineExceeded: patience is at its end
@@ -285,7 +285,7 @@ absl::Status ContainerSteps::StopLocked(const CallContext& context, LoadedContai
 absl::Status ContainerSteps::SignalAndWait(const CallContext& context,
                                            const LoadedContainer& loaded, int signal,
                                            absl::Duration patience, bool* killed) {
-  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  absl::StatusOr<Process> task = parts_.tasks->view().Get(context.ns, loaded.id(), "");
   // A frozen process acts on no signal.
   if (task.ok() && task->status == ProcessStatus::kPaused)
     GANTRY_RETURN_IF_ERROR(parts_.tasks->Resume(context, loaded.id()));
@@ -301,7 +301,7 @@ absl::Status ContainerSteps::SignalAndWait(const CallContext& context,
 
 absl::Status ContainerSteps::WaitAfterKill(const CallContext& context, const std::string& id,
                                            absl::Duration patience) {
-  const absl::Status ended = parts_.tasks->Wait(context, id, "", patience).status();
+  const absl::Status ended = parts_.tasks->waits().Wait(context, id, "", patience).status();
   if (ended.ok() || absl::IsNotFound(ended)) return absl::OkStatus();
   if (context.cancel != nullptr) GANTRY_RETURN_IF_ERROR(context.cancel->Check());
   if (!absl::IsDeadlineExceeded(ended)) return ended;

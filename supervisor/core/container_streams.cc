@@ -80,7 +80,7 @@ absl::StatusOr<ContainerStreams::ConnectedStart> ContainerStreams::StartConnecte
   OperationLock lock;
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded,
                           parts_.records->LoadLocked(context, open.container(), lock));
-  const absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  const absl::StatusOr<Process> task = parts_.tasks->view().Get(context.ns, loaded.id(), "");
   if (IsActive(
           StateOf(loaded.state, loaded.config.restart_policy(), task.ok() ? &*task : nullptr))) {
     return absl::FailedPreconditionError(
@@ -102,7 +102,7 @@ absl::StatusOr<std::unique_ptr<runtime::AttachStream>> ContainerStreams::Attach(
     runtime::AttachStream::Handler* handler) {
   GANTRY_ASSIGN_OR_RETURN(const LoadedContainer loaded,
                           parts_.records->Load(context, open.container()));
-  const absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  const absl::StatusOr<Process> task = parts_.tasks->view().Get(context.ns, loaded.id(), "");
   // A task that another client made and has not started yet has its streams already.
   if (!task.ok() || task->status != ProcessStatus::kCreated) {
     GANTRY_RETURN_IF_ERROR(CheckRuns(
@@ -110,7 +110,7 @@ absl::StatusOr<std::unique_ptr<runtime::AttachStream>> ContainerStreams::Attach(
         open.container(), "attach"));
   }
   GANTRY_ASSIGN_OR_RETURN(std::shared_ptr<runtime::Shim> shim,
-                          parts_.tasks->Shim(context.ns, loaded.id()));
+                          parts_.tasks->view().Shim(context.ns, loaded.id()));
   parts_.records->Publish(loaded, "attach");
   return shim->client().Attach(InitStreams(open), handler);
 }
@@ -137,8 +137,9 @@ std::function<void()> ContainerStreams::AttachAtStart(const CallContext& context
   }
   parts_.records->Publish(*loaded, "attach");
   // A start or a removal that is over by now did not answer this wait.
-  const absl::StatusOr<std::shared_ptr<runtime::Shim>> shim = parts_.tasks->Shim(context.ns, id);
-  const absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, id, "");
+  const absl::StatusOr<std::shared_ptr<runtime::Shim>> shim =
+      parts_.tasks->view().Shim(context.ns, id);
+  const absl::StatusOr<Process> task = parts_.tasks->view().Get(context.ns, id, "");
   if (shim.ok() && task.ok() && task->status != ProcessStatus::kStopped) {
     parts_.starts->AnswerOne(*ticket, shim->get());
   } else if (absl::Status gone = parts_.records->Load(context, id).status();
@@ -189,7 +190,7 @@ absl::Status ContainerStreams::Logs(const CallContext& context, const std::strin
 }
 
 bool ContainerStreams::MayWriteLog(const std::string& ns, const std::string& id) const {
-  const absl::StatusOr<Process> task = parts_.tasks->Get(ns, id, "");
+  const absl::StatusOr<Process> task = parts_.tasks->view().Get(ns, id, "");
   return task.ok() && task->status != ProcessStatus::kStopped;
 }
 

@@ -121,7 +121,7 @@ TEST_F(ContainerStreamsTest, ARestartByPolicyTakesOverThoseWhoWait) {
   ASSERT_TRUE(Start(id).ok());
   runtime::FakeShim* const first = &Shim(id);
   first->Exit("", 1);
-  ASSERT_TRUE(Eventually([&] { return !tasks_->Exists(kNs, id); }));
+  ASSERT_TRUE(Eventually([&] { return !tasks_->view().Exists(kNs, id); }));
   Waiting waiting;
   AwaitStart(id, waiting);
   EXPECT_TRUE(Eventually([&] { return waiting.client.attached(); }));

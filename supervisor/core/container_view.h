@@ -21,7 +21,7 @@
 #include "supervisor/core/health_board.h"
 #include "supervisor/core/listed_records.h"
 #include "supervisor/core/stores.h"
-#include "supervisor/core/task_service.h"
+#include "supervisor/core/task_view.h"
 
 namespace gantry::v1 {
 class ContainerDetails;
@@ -56,7 +56,7 @@ class ContainerView {
     ContainerRecords* records;
     Stores* stores;
     const HealthBoard* health;
-    TaskService* tasks;
+    const TaskView* tasks;
     runtime::RuntimeProbe* runtimes;         // says which one is the default
     NetworkPlaces* networks = nullptr;       // null: there are no networks
     const VolumeService* volumes = nullptr;  // says where volumes are; null: there are none

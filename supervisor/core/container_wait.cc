@@ -64,7 +64,7 @@ std::function<void()> ContainerWait::WaitAsync(
   const std::string id = loaded->id();
   if (request.condition() == v1::WaitContainerRequest::REMOVED)
     return WaitForRemoval(context, id, std::move(done));
-  const absl::StatusOr<Process> task = parts_.tasks->Get(ns, id, "");
+  const absl::StatusOr<Process> task = parts_.tasks->view().Get(ns, id, "");
   const bool runs = task.ok() && task->status != ProcessStatus::kStopped;
   // A container that waits for its restart counts as running; its next exit is waited for.
   const bool restarting = !runs && IsRestarting(*loaded, task);
@@ -93,24 +93,24 @@ std::function<void()> ContainerWait::WaitAsync(
   };
   uint64_t ticket;
   if (restarting || request.condition() == v1::WaitContainerRequest::NEXT_EXIT) {
-    ticket = parts_.tasks->WaitNextExitAsync(ns, id, on_exit);
+    ticket = parts_.tasks->waits().WaitNextExitAsync(ns, id, on_exit);
     // Two events between the look and the wait would not answer it: a removal, and the end of a
     // restart pause that no run follows.
     const absl::StatusOr<LoadedContainer> now = parts_.records->Load(context, id);
-    if (absl::IsNotFound(now.status())) parts_.tasks->EndNextExitWaits(ns, id);
+    if (absl::IsNotFound(now.status())) parts_.tasks->waits().EndNextExitWaits(ns, id);
     if (restarting && now.ok()) {
-      const absl::StatusOr<Process> next = parts_.tasks->Get(ns, id, "");
+      const absl::StatusOr<Process> next = parts_.tasks->view().Get(ns, id, "");
       const bool over = !next.ok() || next->status == ProcessStatus::kStopped;
       if (over && !IsRestarting(*now, next)) {
         wait->Answer(LastExitOf(*now, next));
-        parts_.tasks->CancelWait(ticket);
+        parts_.tasks->waits().CancelWait(ticket);
       }
     }
   } else {
-    ticket = parts_.tasks->WaitAsync(ns, id, "", on_exit);
+    ticket = parts_.tasks->waits().WaitAsync(ns, id, "", on_exit);
   }
   return [this, wait, ticket] {
-    parts_.tasks->CancelWait(ticket);
+    parts_.tasks->waits().CancelWait(ticket);
     wait->Answer(absl::CancelledError("the wait was cancelled"));
   };
 }
@@ -139,7 +139,7 @@ absl::StatusOr<bool> ContainerWait::SettleExit(const CallContext& context,
   absl::StatusOr<std::string> id = parts_.records->ResolveId(context, container);
   if (absl::IsNotFound(id.status())) return true;
   if (!id.ok()) return id.status();
-  absl::Status heard = parts_.tasks->Wait(context, *id, "", kEventUnderWay).status();
+  absl::Status heard = parts_.tasks->waits().Wait(context, *id, "", kEventUnderWay).status();
   if (absl::IsDeadlineExceeded(heard)) return false;  // it runs again already
   OperationLock lock;
   absl::StatusOr<LoadedContainer> loaded =

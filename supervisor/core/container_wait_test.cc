@@ -212,7 +212,7 @@ TEST_F(ContainerWaitTest, SettlingSaysWhetherTheContainerIsGone) {
   Shim(stays).Exit("", 1);
   EXPECT_EQ(wait_->SettleExit(context_, "stays").value(), false);
   EXPECT_EQ(Stored(stays).exit_code(), 1u);
-  EXPECT_FALSE(tasks_->Exists(kNs, stays));
+  EXPECT_FALSE(tasks_->view().Exists(kNs, stays));
 
   v1::ContainerConfig config = Config();
   config.set_auto_remove(true);

@@ -12,7 +12,7 @@
 #include "base/host/checks.h"
 #include "base/host/observation.h"
 #include "supervisor/core/stores.h"
-#include "supervisor/core/task_service.h"
+#include "supervisor/core/task_view.h"
 
 namespace gantry::metadata {
 class NetworkStore;
@@ -29,7 +29,7 @@ class Doctor {
   // Nothing is owned.
   struct Parts {
     Stores* stores;
-    TaskService* tasks;
+    const TaskView* tasks;
     runtime::RuntimeProbe* runtimes;
     std::string root_directory;
     std::string state_directory;

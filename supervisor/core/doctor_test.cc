@@ -13,6 +13,7 @@
 
 #include "base/file.h"
 #include "supervisor/core/container_fixture.h"
+#include "supervisor/core/task_supervision.h"
 #include "supervisor/metadata/scope.h"
 
 namespace gantry::core {
@@ -26,7 +27,7 @@ class DoctorTest : public ContainerFixture {
   std::map<std::string, host::Finding> Examine(runtime::RuntimeProbe* runtimes = nullptr) {
     Doctor::Parts parts;
     parts.stores = &stores_;
-    parts.tasks = tasks_.get();
+    parts.tasks = &tasks_->view();
     parts.runtimes = runtimes == nullptr ? runtimes_.get() : runtimes;
     parts.root_directory = dir_.Join("root");
     parts.state_directory = dir_.Join("state");
@@ -92,7 +93,7 @@ TEST_F(DoctorTest, AShimThatDoesNotAnswerIsNamedWithTheReason) {
   found.reason = "its shim did not answer in time";
   std::vector<runtime::RecoveredTask> all;
   all.push_back(std::move(found));
-  ASSERT_EQ(tasks_->Recover(std::move(all)), 1);
+  ASSERT_EQ(TaskSupervision(*tasks_).Recover(std::move(all)), 1);
   // The examination waits for no shim.
   EXPECT_EQ(Examine().at("silent-shims").detail,
             absl::StrCat(kNs, "/", id, " (its shim did not answer in time)"));
@@ -102,7 +103,7 @@ TEST_F(DoctorTest, AShimThatDoesNotAnswerIsNamedWithTheReason) {
 TEST_F(DoctorTest, AShimWithoutARecordIsALeftover) {
   const std::string id = Make("web");
   ASSERT_TRUE(Start(id).ok());
-  const int32_t pid = tasks_->Get(kNs, id, "")->pid;
+  const int32_t pid = tasks_->view().Get(kNs, id, "")->pid;
   ASSERT_TRUE(stores_.containers.Delete({kNs, ""}, id).ok());
   const auto found = Examine();
   EXPECT_EQ(found.at("leaked-shims").detail, absl::StrCat(kNs, "/", id, ", pid ", pid));

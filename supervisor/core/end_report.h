@@ -28,7 +28,7 @@
 #include "supervisor/core/container_streams.h"
 #include "supervisor/core/health_board.h"
 #include "supervisor/core/run_end.h"
-#include "supervisor/core/task_service.h"
+#include "supervisor/core/task_view.h"
 
 namespace gantry::core {
 
@@ -39,7 +39,7 @@ class EndReports {
     ContainerRecords* records;
     ContainerStreams* streams;
     ContainerFiles* files;
-    TaskService* tasks;
+    const TaskView* tasks;
     const HealthBoard* health;
     RunEnds* ends;
   };

@@ -30,7 +30,7 @@ using testing::IsEmpty;
 class EndReportTest : public ContainerFixture {
  protected:
   EndReportTest() {
-    ends_ = std::make_unique<RunEnds>(RunEnds::Parts{records_.get(), tasks_.get(), &events_});
+    ends_ = std::make_unique<RunEnds>(RunEnds::Parts{records_.get(), &tasks_->view(), &events_});
     ContainerFiles::Parts files = {};
     files.records = records_.get();
     files.stores = &stores_;
@@ -39,7 +39,7 @@ class EndReportTest : public ContainerFixture {
     files.state_directory = dir_.Join("state");
     files_ = std::make_unique<ContainerFiles>(files);
     reports_ = std::make_unique<EndReports>(EndReports::Parts{
-        records_.get(), streams_.get(), files_.get(), tasks_.get(), &health_, ends_.get()});
+        records_.get(), streams_.get(), files_.get(), &tasks_->view(), &health_, ends_.get()});
   }
 
   v1::EndReport Explain(const std::string& container) {
@@ -154,9 +154,9 @@ TEST_F(EndReportTest, AContainerWithoutALogIsExplainedAllTheSame) {
 TEST_F(EndReportTest, WhatWasNotedOfTheEndIsInTheReport) {
   const std::string id = Make("web");
   ASSERT_TRUE(Start(id).ok());
-  const std::string bundle = tasks_->BundleDirectory(kNs, id).value();
+  const std::string bundle = tasks_->view().BundleDirectory(kNs, id).value();
   ASSERT_TRUE(WriteFile(bundle + "/exit.signal", "15").ok());
-  Process process = tasks_->Get(kNs, id, "").value();
+  Process process = tasks_->view().Get(kNs, id, "").value();
   events_.Publish(kNs, Event(EventKind::kContainer, "kill", id, {{"signal", "15"}}));
   process.exit_status = 143;
   process.exited_at = absl::Now();

@@ -64,9 +64,11 @@ class ExecRunner::Run final : public runtime::AttachStream::Handler,
         if (const std::shared_ptr<Run> late = weak.lock()) late->TimeOut();
       });
     }
-    runner_.tasks_.WaitAsync(ns, container_id_, exec_id_, [weak](absl::StatusOr<Exit> exit) {
-      if (const std::shared_ptr<Run> run = weak.lock()) run->ProcessEnded(exit);
-    });
+    runner_.tasks_.waits().WaitAsync(ns, container_id_, exec_id_,
+                                     [weak](absl::StatusOr<Exit> exit) {
+                                       if (const std::shared_ptr<Run> run = weak.lock())
+                                         run->ProcessEnded(exit);
+                                     });
   }
 
   // After Begin().

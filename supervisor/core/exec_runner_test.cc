@@ -13,6 +13,8 @@
 
 #include "proto/gantry/v1/container_streams.pb.h"
 #include "supervisor/core/container_fixture.h"
+#include "supervisor/core/exit_observer.h"
+#include "supervisor/core/task_supervision.h"
 
 namespace gantry::core {
 namespace {
@@ -26,7 +28,7 @@ class ExecRunnerTest : public ContainerFixture, public ExitObserver {
     execs_ = std::make_unique<ExecService>(
         ExecService::Parts{records_.get(), nullptr, tasks_.get(), &host_});
     runner_ = std::make_unique<ExecRunner>(*execs_, *tasks_, *workers_, Clock::Real());
-    tasks_->SetExitObserver(this);
+    TaskSupervision(*tasks_).SetExitObserver(this);
     id_ = Make("web");
     EXPECT_TRUE(Start(id_).ok());
   }
@@ -60,7 +62,7 @@ class ExecRunnerTest : public ContainerFixture, public ExitObserver {
   }
   std::vector<std::pair<std::string, int32_t>> Execs() {
     std::vector<std::pair<std::string, int32_t>> found;
-    const auto shim = tasks_->Shim(kNs, id_);
+    const auto shim = tasks_->view().Shim(kNs, id_);
     if (!shim.ok()) return found;
     const auto info = (*shim)->client().Info();
     if (!info.ok()) return found;

@@ -86,7 +86,7 @@ ExecState StateOfProcess(const Process& exec) {
 absl::StatusOr<LoadedContainer> ExecService::LoadRunning(const CallContext& context,
                                                          const std::string& container) const {
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded, parts_.records->Load(context, container));
-  const absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  const absl::StatusOr<Process> task = parts_.tasks->view().Get(context.ns, loaded.id(), "");
   const v1::ContainerState state =
       StateOf(loaded.state, loaded.config.restart_policy(), task.ok() ? &*task : nullptr);
   GANTRY_RETURN_IF_ERROR(CheckRuns(state, container, "exec"));
@@ -238,7 +238,7 @@ absl::StatusOr<ExecState> ExecService::Inspect(const CallContext& context,
   // An id that a client chose may be in use again: what lives counts. Of our ids those of this
   // daemon have entries, unless they are forgotten.
   if (!IsOurs(exec_id) || found.empty()) {
-    for (const Process& exec : parts_.tasks->FindExecs(context.ns, exec_id)) {
+    for (const Process& exec : parts_.tasks->view().FindExecs(context.ns, exec_id)) {
       if (!IsOurs(exec_id) || exec.of_former_daemon)
         found.insert_or_assign(exec.container_id, StateOfProcess(exec));
     }
@@ -368,7 +368,7 @@ absl::StatusOr<ExecService::StartedExec> ExecService::Launch(
                                     oci::PrintProcess(process), stdio, /*start=*/false, time_limit)
                              .status());
   GANTRY_ASSIGN_OR_RETURN(std::shared_ptr<runtime::Shim> shim,
-                          parts_.tasks->Shim(context.ns, loaded.id()));
+                          parts_.tasks->view().Shim(context.ns, loaded.id()));
   shim::v1::AttachInput::Open request;
   request.set_exec_id(started.exec_id);
   request.set_stdin(config.attach_stdin());

@@ -10,6 +10,8 @@
 #include "proto/gantry/v1/container_streams.pb.h"
 #include "supervisor/core/attach_client.h"
 #include "supervisor/core/container_fixture.h"
+#include "supervisor/core/exit_observer.h"
+#include "supervisor/core/task_supervision.h"
 
 namespace gantry::core {
 namespace {
@@ -27,14 +29,14 @@ class ExecServiceTest : public ContainerFixture, public ExitObserver {
   void MakeService() {
     execs_ = std::make_unique<ExecService>(
         ExecService::Parts{records_.get(), nullptr, tasks_.get(), &host_, &time_});
-    tasks_->SetExitObserver(this);
+    TaskSupervision(*tasks_).SetExitObserver(this);
   }
   // A new daemon, whose tasks are what their shims report.
   void RestartDaemon() {
     End();
     Begin();
     MakeService();
-    tasks_->Recover(runtime::RecoverShims(*bundles_, kPatience).value());
+    TaskSupervision(*tasks_).Recover(runtime::RecoverShims(*bundles_, kPatience).value());
     workers_->WaitIdle();
     EXPECT_TRUE(recovery_->Reconcile().ok());
   }
@@ -115,7 +117,7 @@ TEST_F(ExecServiceTest, ItsCodeIsKnownForAWhileAfterItsEnd) {
   EXPECT_FALSE(Inspect(exec_id).running());
   // The task forgets it; its state stays.
   ASSERT_TRUE(
-      Eventually([&] { return absl::IsNotFound(tasks_->Get(kNs, id_, exec_id).status()); }));
+      Eventually([&] { return absl::IsNotFound(tasks_->view().Get(kNs, id_, exec_id).status()); }));
   time_.Advance(ExecService::kKept);
   Create();
   EXPECT_EQ(Inspect(exec_id).exit_code, 42u);
@@ -171,7 +173,7 @@ TEST_F(ExecServiceTest, AnAttachedStartThatFailedLeavesNothingInTheTask) {
   Shim(id_).FailCalls("Start", absl::InternalError("no such program"));
   AttachClient client;
   EXPECT_FALSE(execs_->Start(context_, exec_id, &client).ok());
-  EXPECT_TRUE(absl::IsNotFound(tasks_->Get(kNs, id_, exec_id).status()));
+  EXPECT_TRUE(absl::IsNotFound(tasks_->view().Get(kNs, id_, exec_id).status()));
   EXPECT_FALSE(Inspect(exec_id).started);
 }
 
@@ -393,7 +395,8 @@ TEST_F(ExecServiceTest, WhatRunsIsKnownToTheNextDaemon) {
   ASSERT_TRUE(Eventually(
       [&] { return Inspect(ours).exit_code == 137u && Inspect("theirs").exit_code == 3u; }));
   // Ours is removed at its end, as ever; its code is kept.
-  ASSERT_TRUE(Eventually([&] { return absl::IsNotFound(tasks_->Get(kNs, id_, ours).status()); }));
+  ASSERT_TRUE(
+      Eventually([&] { return absl::IsNotFound(tasks_->view().Get(kNs, id_, ours).status()); }));
   EXPECT_EQ(Inspect(ours).exit_code, 137u);
 }
 
@@ -403,7 +406,8 @@ TEST_F(ExecServiceTest, WhatEndedWithoutADaemonHasItsCodeInTheNextOne) {
   End();
   Shim(id_).Exit(ours, 9);
   RestartDaemon();
-  ASSERT_TRUE(Eventually([&] { return absl::IsNotFound(tasks_->Get(kNs, id_, ours).status()); }));
+  ASSERT_TRUE(
+      Eventually([&] { return absl::IsNotFound(tasks_->view().Get(kNs, id_, ours).status()); }));
   EXPECT_EQ(Inspect(ours).exit_code, 9u);
 }
 

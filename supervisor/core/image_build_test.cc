@@ -130,7 +130,7 @@ class ImageBuildTest : public CreationFixture {
       step_ = id;
       step = std::thread([this, id, &during] {
         ASSERT_TRUE(Eventually([&] {
-          const absl::StatusOr<Process> task = tasks_->Get(kNs, id, "");
+          const absl::StatusOr<Process> task = tasks_->view().Get(kNs, id, "");
           return task.ok() && task->status == ProcessStatus::kRunning;
         }));
         during(id);

@@ -6,12 +6,12 @@
 
 namespace gantry::core {
 
-class TaskService;
+class TaskView;
 
 // A directory with the copies that its shim made for it, reached through the shim's mount
 // namespace; "" where it has no copies, or does not run: then the files in its own directory are
 // it. Thread-safe; waits for nothing.
-std::string LiveNameFiles(const TaskService& tasks, const std::string& ns, const std::string& id);
+std::string LiveNameFiles(const TaskView& tasks, const std::string& ns, const std::string& id);
 
 }  // namespace gantry::core
 

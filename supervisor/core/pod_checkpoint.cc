@@ -92,7 +92,7 @@ absl::Status PodContainers::Checkpoint(const CallContext& context, const std::st
         "container ", loaded.id().substr(0, 12), ": checkpoint: the runtime ", runtime.path,
         " is built without CRIU; use one whose features list it, such as Debian's runc"));
   }
-  const absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  const absl::StatusOr<Process> task = parts_.tasks->view().Get(context.ns, loaded.id(), "");
   if (!task.ok() || task->status != ProcessStatus::kRunning) {
     return absl::FailedPreconditionError(
         absl::StrCat("container ", loaded.id().substr(0, 12), ": checkpoint: it is not running"));

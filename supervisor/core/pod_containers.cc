@@ -337,7 +337,7 @@ absl::Status PodContainers::Start(const CallContext& context, const std::string&
     --entry->starting;
   };
   if (loaded.state.status() != record::v1::ContainerState::CREATED) {
-    const absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, id, "");
+    const absl::StatusOr<Process> task = parts_.tasks->view().Get(context.ns, id, "");
     const bool runs = task.ok() && task->status != ProcessStatus::kStopped;
     // A repeated call.
     if (runs) return absl::OkStatus();
@@ -367,7 +367,7 @@ absl::Status PodContainers::EndAll(const CallContext& context, Entry& entry) {
     GANTRY_ASSIGN_OR_RETURN(const std::vector<LoadedContainer> containers,
                             List(context, entry.key.second));
     for (const LoadedContainer& one : containers) {
-      if (!parts_.tasks->Exists(context.ns, one.id())) continue;
+      if (!parts_.tasks->view().Exists(context.ns, one.id())) continue;
       absl::Status killed = parts_.lifecycle->Kill(context, one.id(), "KILL");
       if (killed.ok() || absl::IsFailedPrecondition(killed) || absl::IsNotFound(killed)) continue;
       LOG(WARNING) << "ns=" << context.ns << " id=" << one.id() << " " << killed
@@ -420,7 +420,7 @@ absl::Status PodContainers::Stop(const CallContext& context, const std::string& 
   const absl::StatusOr<LoadedContainer> loaded = Load(context, container);
   if (absl::IsNotFound(loaded.status())) return absl::OkStatus();
   GANTRY_RETURN_IF_ERROR(loaded.status());
-  if (!parts_.tasks->Exists(context.ns, loaded->id())) return absl::OkStatus();
+  if (!parts_.tasks->view().Exists(context.ns, loaded->id())) return absl::OkStatus();
   absl::Status stopped;
   if (patience <= absl::ZeroDuration()) {
     stopped = parts_.lifecycle->Kill(context, loaded->id(), "KILL");

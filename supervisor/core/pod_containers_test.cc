@@ -257,7 +257,7 @@ TEST_F(PodContainersTest, ProcessNamespaces) {
   debug.pid = PodContainer::Pid::kOfContainer;
   debug.pid_container = target;
   EXPECT_EQ(Namespace(MustCreate(debug), "pid"),
-            absl::StrCat("/proc/", tasks_->Get(kNs, target, "")->pid, "/ns/pid"));
+            absl::StrCat("/proc/", tasks_->view().Get(kNs, target, "")->pid, "/ns/pid"));
   // Of another pod it cannot be.
   debug.pod = pod_ = pods_->Run(context_, PodOf("other"), "").value();
   EXPECT_EQ(FieldOf(Refusal(debug)), "target_id");

@@ -117,8 +117,9 @@ absl::StatusOr<DiskUse> PodFigures::ImageUse(const CallContext& context) {
 
 absl::StatusOr<ProcessUse> PodFigures::ProcessUseOf(const CallContext& context,
                                                     const std::string& id) const {
-  GANTRY_ASSIGN_OR_RETURN(const Process init, parts_.tasks->Get(context.ns, id, ""));
-  GANTRY_ASSIGN_OR_RETURN(const shim::v1::PidsResponse pids, parts_.tasks->Pids(context, id));
+  GANTRY_ASSIGN_OR_RETURN(const Process init, parts_.tasks->view().Get(context.ns, id, ""));
+  GANTRY_ASSIGN_OR_RETURN(const shim::v1::PidsResponse pids,
+                          parts_.tasks->view().Pids(context, id));
   ProcessUse use;
   for (const shim::v1::PidsResponse::Process& process : pids.processes()) {
     ++use.processes;

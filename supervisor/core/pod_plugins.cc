@@ -30,8 +30,7 @@ using Round = nri::Plugins::Round;
 constexpr absl::Duration kPluginPatience = absl::Seconds(10);
 constexpr uint32_t kStartRefused = 128;
 
-std::optional<Process> TaskOf(const TaskService& tasks, const std::string& ns,
-                              const std::string& id) {
+std::optional<Process> TaskOf(const TaskView& tasks, const std::string& ns, const std::string& id) {
   absl::StatusOr<Process> task = tasks.Get(ns, id, "");
   return task.ok() ? std::optional<Process>(*std::move(task)) : std::nullopt;
 }
@@ -53,7 +52,8 @@ std::unique_ptr<PodService::PluginRound> PodService::BeginEnding() const {
 }
 
 wire::PodSandbox PodService::ViewForPlugins(const Entry& entry) const {
-  const std::optional<Process> init = TaskOf(*parts_.tasks, entry.key.first, entry.key.second);
+  const std::optional<Process> init =
+      TaskOf(parts_.tasks->view(), entry.key.first, entry.key.second);
   return ViewOfPod(View(entry), Directory(entry.key), init.has_value() ? init->pid : 0);
 }
 
@@ -109,7 +109,7 @@ void PodService::ListForPlugins(std::vector<wire::PodSandbox>& pods,
     LOG_IF(ERROR, !all.ok()) << "NRI: ns=" << ns << " " << all.status();
     if (!all.ok()) continue;
     for (const LoadedContainer& one : *all) {
-      wire::Container view = ViewOfContainer(one, TaskOf(*parts_.tasks, ns, one.id()));
+      wire::Container view = ViewOfContainer(one, TaskOf(parts_.tasks->view(), ns, one.id()));
       // Plugins manage what uses something.
       if (view.state() == wire::CONTAINER_STOPPED || view.state() == wire::CONTAINER_UNKNOWN)
         continue;
@@ -258,8 +258,9 @@ void PodContainers::TellStarted(const CallContext& context, PluginRound* round,
   if (round == nullptr || round->round.empty()) return;
   const absl::StatusOr<LoadedContainer> loaded = Load(context, id);
   if (!loaded.ok()) return;  // it was removed at once
-  round->round.PostStartContainer(pods_.PodForPlugins(context, loaded->record.sandbox()),
-                                  ViewOfContainer(*loaded, TaskOf(*parts_.tasks, context.ns, id)));
+  round->round.PostStartContainer(
+      pods_.PodForPlugins(context, loaded->record.sandbox()),
+      ViewOfContainer(*loaded, TaskOf(parts_.tasks->view(), context.ns, id)));
 }
 
 absl::Status PodContainers::NoteStartRefused(const CallContext& context, const std::string& id,
@@ -294,7 +295,7 @@ void PodContainers::TellEnded(const CallContext& context, const LoadedContainer&
   }
   const std::vector<wire::ContainerUpdate> updates = round->round.StopContainer(
       pods_.PodForPlugins(context, loaded.record.sandbox()),
-      ViewOfContainer(loaded, TaskOf(*parts_.tasks, context.ns, loaded.id())));
+      ViewOfContainer(loaded, TaskOf(parts_.tasks->view(), context.ns, loaded.id())));
   for (const wire::ContainerUpdate& update : updates) {
     const absl::Status done = ApplyUpdate(update);
     LOG_IF(WARNING, !done.ok()) << "NRI: update of container " << update.container_id()
@@ -338,7 +339,7 @@ absl::StatusOr<oci::Resources> PodContainers::AskToUpdate(const CallContext& con
       const nri::Plugins::Updated updated,
       round->round.UpdateContainer(
           pods_.PodForPlugins(context, loaded.record.sandbox()),
-          ViewOfContainer(loaded, TaskOf(*parts_.tasks, context.ns, loaded.id())),
+          ViewOfContainer(loaded, TaskOf(parts_.tasks->view(), context.ns, loaded.id())),
           ToPluginResources(change)));
   GANTRY_RETURN_IF_ERROR(ApplyUpdates(updated.updates));
   Evict(updated.evictions);
@@ -350,8 +351,9 @@ void PodContainers::TellUpdated(const CallContext& context, PluginRound* round,
   if (round == nullptr || round->round.empty()) return;
   const absl::StatusOr<LoadedContainer> loaded = Load(context, id);
   if (!loaded.ok()) return;
-  round->round.PostUpdateContainer(pods_.PodForPlugins(context, loaded->record.sandbox()),
-                                   ViewOfContainer(*loaded, TaskOf(*parts_.tasks, context.ns, id)));
+  round->round.PostUpdateContainer(
+      pods_.PodForPlugins(context, loaded->record.sandbox()),
+      ViewOfContainer(*loaded, TaskOf(parts_.tasks->view(), context.ns, id)));
 }
 
 }  // namespace gantry::core

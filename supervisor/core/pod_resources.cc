@@ -46,7 +46,7 @@ absl::Status PodContainers::ChangeLimits(const CallContext& context, const std::
   for (auto it = printed.begin(); it != printed.end(); ++it)
     linux_part["resources"][it.key()] = it.value();
   // The running container first: a limit that the kernel refuses must not be on record.
-  const absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  const absl::StatusOr<Process> task = parts_.tasks->view().Get(context.ns, loaded.id(), "");
   if (task.ok() && task->status != ProcessStatus::kStopped) {
     GANTRY_RETURN_IF_ERROR(
         parts_.tasks->Update(lock.Within(context), loaded.id(), oci::PrintResources(change)));

@@ -497,7 +497,8 @@ Pod PodService::View(const Entry& entry) const {
   pod.addresses = entry.addresses;
   pod.network_json = entry.network_json;
   if (pod.ready && entry.config->shared_pid()) {
-    const absl::StatusOr<Process> init = parts_.tasks->Get(entry.key.first, entry.key.second, "");
+    const absl::StatusOr<Process> init =
+        parts_.tasks->view().Get(entry.key.first, entry.key.second, "");
     pod.ready = init.ok() && init->status != ProcessStatus::kStopped;
   }
   return pod;

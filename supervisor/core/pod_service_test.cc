@@ -202,7 +202,8 @@ TEST_F(PodServiceTest, AStopEndsItsContainersAndARemovalTakesThem) {
   EXPECT_TRUE(pods_->containers().Start(context_, running).ok());
   ASSERT_TRUE(pods_->Stop(context_, pod).ok());
   workers_->WaitIdle();
-  EXPECT_NE(tasks_->Get(kNs, running, "").value_or(Process()).status, ProcessStatus::kRunning);
+  EXPECT_NE(tasks_->view().Get(kNs, running, "").value_or(Process()).status,
+            ProcessStatus::kRunning);
   EXPECT_TRUE(absl::IsFailedPrecondition(pods_->containers().Start(context_, created)));
   ASSERT_TRUE(pods_->Remove(context_, pod).ok());
   EXPECT_TRUE(absl::IsNotFound(pods_->containers().Load(context_, created).status()));

@@ -20,6 +20,7 @@
 #include "supervisor/core/network_choice.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
+#include "supervisor/core/task_view.h"
 #include "supervisor/oci/cdi/device_files.h"
 
 namespace gantry::core {
@@ -33,7 +34,7 @@ class RunPreparer {
   struct Parts {
     ContainerRecords* records;
     Stores* stores;
-    TaskService* tasks;
+    const TaskView* tasks;
     const MountPoints* mount_points;
     NetworkPlaces* networks = nullptr;  // null: there are no networks
     RunVolumes* volumes = nullptr;      // null: there are no volumes

@@ -71,7 +71,8 @@ TEST_F(PrepareRunTest, SharedNamespacesAreThoseOfTheOtherContainersProcessOfNow)
   config.set_pid_mode("container:" + other);
   const std::string id = Make("web", config);
   ASSERT_TRUE(Start(other).ok());
-  const std::string proc = "/proc/" + std::to_string(tasks_->Get(kNs, other, "")->pid) + "/ns/";
+  const std::string proc =
+      "/proc/" + std::to_string(tasks_->view().Get(kNs, other, "")->pid) + "/ns/";
   const absl::StatusOr<CreateTask> task = Prepare(id);
   ASSERT_TRUE(task.ok()) << task.status();
   EXPECT_THAT(task->spec_json, HasSubstr(proc + "net\""));
@@ -129,7 +130,7 @@ TEST_F(PrepareRunTest, TheFirstProcessOfWhatRunsIsFoundByName) {
   EXPECT_TRUE(absl::IsFailedPrecondition(runs_->InitPid(context_, "web").status()));
   EXPECT_TRUE(absl::IsNotFound(runs_->InitPid(context_, "nothing").status()));
   ASSERT_TRUE(Start(id).ok());
-  EXPECT_EQ(*runs_->InitPid(context_, "web"), tasks_->Get(kNs, id, "")->pid);
+  EXPECT_EQ(*runs_->InitPid(context_, "web"), tasks_->view().Get(kNs, id, "")->pid);
 }
 
 }  // namespace

@@ -253,7 +253,8 @@ absl::Status RestartMonitor::Act(const Key& key) {
   GANTRY_ASSIGN_OR_RETURN(const record::v1::Container container,
                           parts_.stores->containers.Get({key.first, ""}, key.second));
   std::optional<Process> task;
-  if (absl::StatusOr<Process> found = parts_.tasks->Get(key.first, key.second, ""); found.ok()) {
+  if (absl::StatusOr<Process> found = parts_.tasks->view().Get(key.first, key.second, "");
+      found.ok()) {
     task = *std::move(found);
   } else if (!absl::IsNotFound(found.status())) {
     return found.status();

@@ -71,7 +71,7 @@ class RestartMonitorTest : public ContainerFixture {
     return it == record->labels().end() ? "" : it->second;
   }
   bool Runs(const std::string& id) {
-    const absl::StatusOr<Process> task = tasks_->Get(kNs, id, "");
+    const absl::StatusOr<Process> task = tasks_->view().Get(kNs, id, "");
     return task.ok() && task->status == ProcessStatus::kRunning;
   }
   bool RunsSoon(const std::string& id) {
@@ -88,7 +88,7 @@ TEST_F(RestartMonitorTest, WhatShallRunIsStartedWithTheDaemon) {
   monitor_->Start();
   EXPECT_TRUE(RunsSoon("c"));
   EXPECT_EQ(Label("c", kCount), "");  // it had no task: this is no restart
-  EXPECT_FALSE(tasks_->Exists(kNs, "unlabelled"));
+  EXPECT_FALSE(tasks_->view().Exists(kNs, "unlabelled"));
 }
 
 TEST_F(RestartMonitorTest, AnExitIsAnsweredAndCounted) {
@@ -107,7 +107,7 @@ TEST_F(RestartMonitorTest, OnFailureLeavesASuccessAlone) {
   SetLabels("c", {{kStatus, "running"}, {kPolicy, "on-failure"}});
   Shim("c").Exit("", 0);
   ASSERT_TRUE(Eventually([&] {
-    const auto task = tasks_->Get(kNs, "c", "");
+    const auto task = tasks_->view().Get(kNs, "c", "");
     return task.ok() && task->status == ProcessStatus::kStopped;
   }));
   // A second one that is restarted shows that the monitor has been through its events.
@@ -123,7 +123,7 @@ TEST_F(RestartMonitorTest, WhatShallBeStoppedIsStoppedWhenTheLabelSaysSo) {
   monitor_->Start();
   ASSERT_TRUE(RunsSoon("c"));
   SetLabels("c", {{kStatus, "stopped"}});
-  EXPECT_TRUE(Eventually([&] { return !tasks_->Exists(kNs, "c"); }));
+  EXPECT_TRUE(Eventually([&] { return !tasks_->view().Exists(kNs, "c"); }));
 }
 
 TEST_F(RestartMonitorTest, AClientsStopHoldsUntilTheNextDaemonUnderAlways) {
@@ -132,7 +132,7 @@ TEST_F(RestartMonitorTest, AClientsStopHoldsUntilTheNextDaemonUnderAlways) {
   monitor_->Start();
   EXPECT_TRUE(RunsSoon("always"));
   EXPECT_EQ(Label("always", kStopped), "false");
-  EXPECT_FALSE(tasks_->Exists(kNs, "unless"));
+  EXPECT_FALSE(tasks_->view().Exists(kNs, "unless"));
   EXPECT_EQ(Label("unless", kStopped), "true");
 }
 
@@ -160,7 +160,7 @@ TEST_F(RestartMonitorTest, ATaskStartedHereGoesWithItsContainer) {
       EXPECT_TRUE(stores_.containers.Delete({kNs, ""}, "c").ok());
     }
     events_.Publish(kNs, Event(EventKind::kContainer, action::kDestroy, "c"));
-    return !tasks_->Exists(kNs, "c");
+    return !tasks_->view().Exists(kNs, "c");
   }));
 }
 
@@ -186,7 +186,7 @@ TEST_F(RestartMonitorTest, NothingIsStartedAfterTheStop) {
   Create("c", {{kStatus, "running"}});
   SetLabels("c", {{kStatus, "running"}});
   workers_->WaitIdle();
-  EXPECT_FALSE(tasks_->Exists(kNs, "c"));
+  EXPECT_FALSE(tasks_->view().Exists(kNs, "c"));
 }
 
 }  // namespace

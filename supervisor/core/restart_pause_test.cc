@@ -51,7 +51,7 @@ class RestartPauseTest : public ContainerFixture {
             .ok());
     Shim(id).Exit("", code);
     EXPECT_TRUE(
-        Eventually([&] { return Stored(id).has_restart_at() && !tasks_->Exists(kNs, id); }));
+        Eventually([&] { return Stored(id).has_restart_at() && !tasks_->view().Exists(kNs, id); }));
     return id;
   }
 

@@ -23,7 +23,7 @@
 #include "proto/record/v1/run_end.pb.h"
 #include "supervisor/core/container_records.h"
 #include "supervisor/core/event_bus.h"
-#include "supervisor/core/task_service.h"
+#include "supervisor/core/task_view.h"
 
 namespace gantry::core {
 
@@ -32,7 +32,7 @@ class RunEnds {
   // Nothing is owned.
   struct Parts {
     ContainerRecords* records;
-    TaskService* tasks;
+    const TaskView* tasks;
     EventBus* events;
   };
   explicit RunEnds(const Parts& parts);

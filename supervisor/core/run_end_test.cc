@@ -12,6 +12,8 @@
 
 #include "base/file.h"
 #include "supervisor/core/container_fixture.h"
+#include "supervisor/core/exit_observer.h"
+#include "supervisor/core/task_supervision.h"
 
 namespace gantry::core {
 namespace {
@@ -36,9 +38,9 @@ class RunEndTest : public ContainerFixture {
   ~RunEndTest() override { End(); }
 
   void Observe() {
-    ends_ = std::make_unique<RunEnds>(RunEnds::Parts{records_.get(), tasks_.get(), &events_});
+    ends_ = std::make_unique<RunEnds>(RunEnds::Parts{records_.get(), &tasks_->view(), &events_});
     observer_ = std::make_unique<Observer>(*ends_, *recovery_);
-    tasks_->SetExitObserver(observer_.get());
+    TaskSupervision(*tasks_).SetExitObserver(observer_.get());
   }
   absl::StatusOr<record::v1::RunEnd> Read(const std::string& id) {
     const absl::StatusOr<LoadedContainer> loaded = records_->Load(context_, id);
@@ -55,7 +57,7 @@ class RunEndTest : public ContainerFixture {
   }
   // Ends the process as a signal does: the shim notes which before it tells.
   void EndBySignal(const std::string& id, const std::string& signal) {
-    const std::string bundle = tasks_->BundleDirectory(kNs, id).value();
+    const std::string bundle = tasks_->view().BundleDirectory(kNs, id).value();
     ASSERT_TRUE(WriteFile(bundle + "/exit.signal", signal).ok());
     Shim(id).Exit("", 128 + 15);
   }
@@ -188,7 +190,7 @@ TEST_F(RunEndTest, NothingIsKeptOfOneThatRemovesItself) {
   const std::string id = Make("run", config);
   const std::string path = PathOf(id);
   ASSERT_TRUE(Start(id).ok());
-  Process end = tasks_->Get(kNs, id, "").value();
+  Process end = tasks_->view().Get(kNs, id, "").value();
   end.exited_at = absl::Now();
   ends_->NoteEnded(kNs, end);
   EXPECT_EQ(access(path.c_str(), F_OK), -1);
@@ -197,7 +199,7 @@ TEST_F(RunEndTest, NothingIsKeptOfOneThatRemovesItself) {
 TEST_F(RunEndTest, NothingIsKeptOfOneThatIsBeingRemoved) {
   const std::string id = Make("web");
   ASSERT_TRUE(Start(id).ok());
-  Process end = tasks_->Get(kNs, id, "").value();
+  Process end = tasks_->view().Get(kNs, id, "").value();
   end.exited_at = absl::Now();
   absl::StatusOr<LoadedContainer> loaded = records_->Load(context_, id);
   ASSERT_TRUE(loaded.ok()) << loaded.status();

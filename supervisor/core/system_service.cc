@@ -31,7 +31,7 @@
 #include "proto/record/v1/record.pb.h"
 #include "snapshotter/tree_usage.h"
 #include "supervisor/core/proto_time.h"
-#include "supervisor/core/task_service.h"
+#include "supervisor/core/task_view.h"
 #include "supervisor/core/volume_service.h"
 #include "supervisor/gc/collector.h"
 #include "supervisor/gc/disk_usage.h"

@@ -40,7 +40,7 @@ class RuntimeProbe;
 
 namespace gantry::core {
 
-class TaskService;
+class TaskView;
 
 // What does not change while the daemon runs.
 struct DaemonFacts {
@@ -65,7 +65,7 @@ class SystemService {
     Stores* stores;
     EventBus* events;
     EventSubjects* subjects;
-    TaskService* tasks;
+    const TaskView* tasks;
     runtime::RuntimeProbe* runtimes;
     gc::Scheduler* gc;
     DaemonFacts facts;

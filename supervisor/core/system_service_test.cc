@@ -48,7 +48,7 @@ class SystemServiceTest : public ContainerFixture {
     parts.stores = &bed_.stores;
     parts.events = &bed_.events;
     parts.subjects = &subjects_;
-    parts.tasks = tasks_.get();
+    parts.tasks = &tasks_->view();
     parts.runtimes = probe_.get();
     parts.gc = bed_.scheduler.get();
     parts.facts.uuid = "uuid-1";

@@ -96,7 +96,7 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
   const TaskKey key{context.ns, create.container_id};
   const Parts& parts = core_->parts;
   auto task = std::make_shared<Task>(key);
-  GANTRY_ASSIGN_OR_RETURN(const Core::Operation operation,
+  GANTRY_ASSIGN_OR_RETURN(const TaskCore::Operation operation,
                           core_->Begin(task, "its creation", nullptr, absl::ZeroDuration()));
   {
     absl::MutexLock lock(&core_->map_mu);
@@ -109,7 +109,7 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
   absl::Cleanup unreserve = [this, &task, &left_behind] {
     if (left_behind) return;
     core_->Forget(task);
-    core_->Abandon(*task);
+    core_->changes.Abandon(*task);
   };
 
   shim::v1::CreateRequest request;
@@ -201,7 +201,7 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
       if (!reaped.ok() && !absl::IsUnavailable(reaped.status())) {
         LOG(ERROR) << "ns=" << key.ns << " id=" << key.container_id << " " << reaped.status();
         left_behind = true;
-        core_->ReapSoon(task, shim->bundle(), kCreationFailed, absl::Seconds(1));
+        core_->removal.ReapSoon(task, shim->bundle(), kCreationFailed, absl::Seconds(1));
       }
     }
   };
@@ -230,7 +230,7 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
     init.stdout_uri = create.stdio.stdout();
     init.stderr_uri = create.stdio.stderr();
   }
-  core_->Listen(task, *shim, 0);
+  core_->changes.Listen(task, *shim, 0);
   absl::Cleanup stop_listening = [&task] {
     std::unique_ptr<runtime::EventStream> stream;
     absl::MutexLock lock(&task->mu);
@@ -249,8 +249,8 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
   {
     absl::MutexLock lock(&task->mu);
     task->ready = true;
-    core_->ApplyCreated(*task, created.pid(), false);
-    if (create.start) core_->ApplyStarted(*task, "", created.pid(), absl::Now(), false);
+    core_->changes.ApplyCreated(*task, created.pid(), false);
+    if (create.start) core_->changes.ApplyStarted(*task, "", created.pid(), absl::Now(), false);
   }
   std::move(stop_listening).Cancel();
   std::move(end_shim).Cancel();

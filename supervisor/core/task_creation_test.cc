@@ -50,13 +50,13 @@ class TaskCreationTest : public ContainerFixture {
   std::string BundlePath() const { return dir_.Join("state/tasks/default/c"); }
   // Nothing of the task is left, and it can be made all the same.
   void ExpectNothing() {
-    EXPECT_FALSE(tasks_->Exists(kNs, "c"));
+    EXPECT_FALSE(tasks_->view().Exists(kNs, "c"));
     EXPECT_EQ(access(BundlePath().c_str(), F_OK), -1);
-    EXPECT_THAT(tasks_->List(kNs), IsEmpty());
+    EXPECT_THAT(tasks_->view().List(kNs), IsEmpty());
     const absl::Status created = Create(Wanted());
     EXPECT_TRUE(created.ok()) << created;
   }
-  ProcessStatus StatusNow() { return tasks_->Get(kNs, "c", "")->status; }
+  ProcessStatus StatusNow() { return tasks_->view().Get(kNs, "c", "")->status; }
 };
 
 TEST_F(TaskCreationTest, ATaskThatIsNotStartedWaitsForItsStart) {
@@ -65,8 +65,8 @@ TEST_F(TaskCreationTest, ATaskThatIsNotStartedWaitsForItsStart) {
   const absl::StatusOr<int32_t> pid = tasks_->Start(context_, "c", "");
   ASSERT_TRUE(pid.ok()) << pid.status();
   EXPECT_EQ(StatusNow(), ProcessStatus::kRunning);
-  EXPECT_EQ(tasks_->Get(kNs, "c", "")->pid, *pid);
-  EXPECT_NE(tasks_->Get(kNs, "c", "")->started_at, absl::InfinitePast());
+  EXPECT_EQ(tasks_->view().Get(kNs, "c", "")->pid, *pid);
+  EXPECT_NE(tasks_->view().Get(kNs, "c", "")->started_at, absl::InfinitePast());
 }
 
 TEST_F(TaskCreationTest, AContainerHasOneTask) {
@@ -77,15 +77,15 @@ TEST_F(TaskCreationTest, AContainerHasOneTask) {
   CallContext other = context_;
   other.ns = "k8s.io";
   EXPECT_TRUE(tasks_->Create(other, Wanted()).ok());
-  EXPECT_EQ(tasks_->List(kNs).size(), 1u);
-  EXPECT_EQ(tasks_->List("").size(), 2u);
+  EXPECT_EQ(tasks_->view().List(kNs).size(), 1u);
+  EXPECT_EQ(tasks_->view().List("").size(), 2u);
 }
 
 TEST_F(TaskCreationTest, TheRuntimeIsGivenTheSpecAsItCame) {
   ASSERT_TRUE(Create(Wanted()).ok());
   EXPECT_EQ(ReadFile(BundlePath() + "/config.json", 1 << 16).value(), kSpec);
-  EXPECT_EQ(*tasks_->BundleDirectory(kNs, "c"), BundlePath());
-  EXPECT_TRUE(absl::IsNotFound(tasks_->BundleDirectory(kNs, "nothing").status()));
+  EXPECT_EQ(*tasks_->view().BundleDirectory(kNs, "c"), BundlePath());
+  EXPECT_TRUE(absl::IsNotFound(tasks_->view().BundleDirectory(kNs, "nothing").status()));
 }
 
 TEST_F(TaskCreationTest, TheShimIsAskedForWhatWasWanted) {
@@ -107,7 +107,7 @@ TEST_F(TaskCreationTest, TheShimIsAskedForWhatWasWanted) {
   EXPECT_EQ(asked.resolver().file(), "/run/resolver");
   EXPECT_EQ(asked.stdio().stdout(), "fifo:///out");
   EXPECT_EQ(asked.runtime().path(), dir_.Join("crun"));
-  const absl::StatusOr<Process> init = tasks_->Get(kNs, "c", "");
+  const absl::StatusOr<Process> init = tasks_->view().Get(kNs, "c", "");
   EXPECT_TRUE(init->terminal);
   EXPECT_EQ(init->stdout_uri, "fifo:///out");
 }
@@ -122,7 +122,7 @@ TEST_F(TaskCreationTest, TheEventOfTheCreationHasItsSetup) {
   const EventPtr event = seen->Pop();
   ASSERT_NE(event, nullptr);
   const auto& facts = std::get<ProcessFacts>(event->facts);
-  EXPECT_EQ(facts.pid, tasks_->Get(kNs, "c", "")->pid);
+  EXPECT_EQ(facts.pid, tasks_->view().Get(kNs, "c", "")->pid);
   ASSERT_NE(facts.setup, nullptr);
   EXPECT_EQ(facts.setup->bundle, BundlePath());
   EXPECT_EQ(facts.setup->stdin_uri, "fifo:///in");
@@ -292,7 +292,7 @@ TEST_F(TaskCreationTest, CallsOnWhatIsNotThereSayWhat) {
   EXPECT_TRUE(absl::IsNotFound(tasks_->ReopenLog(context_, "c")));
   EXPECT_TRUE(absl::IsNotFound(tasks_->Checkpoint(context_, "c", {})));
   EXPECT_TRUE(absl::IsNotFound(tasks_->Delete(context_, "c", "").status()));
-  EXPECT_TRUE(absl::IsNotFound(tasks_->Shim(kNs, "c").status()));
+  EXPECT_TRUE(absl::IsNotFound(tasks_->view().Shim(kNs, "c").status()));
   ASSERT_TRUE(Create(Wanted()).ok());
   EXPECT_TRUE(absl::IsNotFound(tasks_->Kill(context_, "c", "no-such-exec", 15, false)));
   EXPECT_TRUE(
@@ -314,7 +314,7 @@ TEST_F(TaskCreationTest, AKillOfWhatHasEndedSaysSo) {
   ASSERT_TRUE(Create(Wanted()).ok());
   Shim("c").Exit("", 0);
   ASSERT_TRUE(Eventually([&] {
-    const absl::StatusOr<Process> init = tasks_->Get(kNs, "c", "");
+    const absl::StatusOr<Process> init = tasks_->view().Get(kNs, "c", "");
     return !init.ok() || init->status == ProcessStatus::kStopped;
   }));
   const absl::Status late = tasks_->Kill(context_, "c", "", 15, false);
@@ -326,24 +326,24 @@ TEST_F(TaskCreationTest, AnExecOfAnIdThatIsTakenIsRefused) {
   ASSERT_TRUE(tasks_->Exec(context_, "c", "e1", R"({"args":["sh"]})", {}, true).ok());
   EXPECT_TRUE(absl::IsAlreadyExists(
       tasks_->Exec(context_, "c", "e1", R"({"args":["sh"]})", {}, true).status()));
-  ASSERT_EQ(tasks_->Execs(kNs, "c").size(), 1u);
-  EXPECT_EQ(*tasks_->Execs(kNs, "c")[0].process_json, R"({"args":["sh"]})");
-  EXPECT_EQ(tasks_->FindExecs(kNs, "e1").size(), 1u);
-  EXPECT_THAT(tasks_->FindExecs("k8s.io", "e1"), IsEmpty());
+  ASSERT_EQ(tasks_->view().Execs(kNs, "c").size(), 1u);
+  EXPECT_EQ(*tasks_->view().Execs(kNs, "c")[0].process_json, R"({"args":["sh"]})");
+  EXPECT_EQ(tasks_->view().FindExecs(kNs, "e1").size(), 1u);
+  EXPECT_THAT(tasks_->view().FindExecs("k8s.io", "e1"), IsEmpty());
   // The first process is no exec.
-  EXPECT_THAT(tasks_->FindExecs(kNs, ""), IsEmpty());
+  EXPECT_THAT(tasks_->view().FindExecs(kNs, ""), IsEmpty());
 }
 
 TEST_F(TaskCreationTest, AWaitWithALimitSaysThatItStillRuns) {
   ASSERT_TRUE(Create(Wanted()).ok());
-  const absl::Status late = tasks_->Wait(context_, "c", "", absl::Milliseconds(1)).status();
+  const absl::Status late = tasks_->waits().Wait(context_, "c", "", absl::Milliseconds(1)).status();
   EXPECT_TRUE(absl::IsDeadlineExceeded(late));
   EXPECT_THAT(std::string(late.message()), HasSubstr("still running after 1ms"));
   CancelToken gone;
   gone.Cancel("the client has gone");
   CallContext context = context_;
   context.cancel = &gone;
-  EXPECT_FALSE(tasks_->Wait(context, "c", "", absl::Hours(1)).ok());
+  EXPECT_FALSE(tasks_->waits().Wait(context, "c", "", absl::Hours(1)).ok());
 }
 
 }  // namespace

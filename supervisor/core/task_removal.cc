@@ -1,4 +1,5 @@
-// The end of tasks: deletion by their shim, or from outside where there is no shim that does it.
+#include "supervisor/core/task_removal.h"
+
 #include <algorithm>
 #include <memory>
 #include <utility>
@@ -13,7 +14,6 @@
 #include "base/executor.h"
 #include "base/status_macros.h"
 #include "supervisor/core/task_core.h"
-#include "supervisor/core/task_service.h"
 #include "supervisor/runtime/bundle.h"
 #include "supervisor/runtime/dead_task.h"
 #include "supervisor/runtime/shim_registry.h"
@@ -30,10 +30,10 @@ constexpr char kShimDied[] = "its shim died unexpectedly";
 
 }  // namespace
 
-absl::StatusOr<Exit> TaskService::Core::DeleteExec(const CallContext& context,
-                                                   const std::shared_ptr<Task>& task,
-                                                   const std::string& exec_id, bool force) {
-  GANTRY_ASSIGN_OR_RETURN(auto reached, Reach(task->key));
+absl::StatusOr<Exit> TaskRemoval::DeleteExec(const CallContext& context,
+                                             const std::shared_ptr<Task>& task,
+                                             const std::string& exec_id, bool force) {
+  GANTRY_ASSIGN_OR_RETURN(auto reached, core_.Reach(task->key));
   shim::v1::DeleteRequest request;
   request.set_exec_id(exec_id);
   request.set_force(force);
@@ -48,16 +48,17 @@ absl::StatusOr<Exit> TaskService::Core::DeleteExec(const CallContext& context,
     if (it == task->processes.end()) return exit;
     if (gone.ok()) {
       exit = Exit{gone->pid(), gone->exit_status(), FromProto(gone->exited_at()), false};
-      if (it->second.started_published) ApplyExited(*task, exec_id, *exit, "", false, done);
-      PublishDeleted(*task, exec_id, *exit);
+      if (it->second.started_published)
+        core_.changes.ApplyExited(*task, exec_id, *exit, "", false, done);
+      core_.changes.PublishDeleted(*task, exec_id, *exit);
     }
-    ForgetExec(*task, exec_id, "was deleted", done);
+    core_.changes.ForgetExec(*task, exec_id, "was deleted", done);
   }
   for (auto& call : done) call();
   return exit;
 }
 
-absl::StatusOr<shim::v1::DeleteResponse> TaskService::Core::AskToDelete(
+absl::StatusOr<shim::v1::DeleteResponse> TaskRemoval::AskToDelete(
     runtime::Shim& shim, const shim::v1::DeleteRequest& request, CancelToken* cancel) {
   struct Call {
     absl::Mutex mu;
@@ -75,21 +76,21 @@ absl::StatusOr<shim::v1::DeleteResponse> TaskService::Core::AskToDelete(
   while (true) {
     {
       absl::MutexLock lock(&call->mu);
-      if (call->mu.AwaitWithTimeout(absl::Condition(&call->done), parts.shim_patience))
+      if (call->mu.AwaitWithTimeout(absl::Condition(&call->done), core_.parts.shim_patience))
         return call->answer;
     }
     if (cancel != nullptr) GANTRY_RETURN_IF_ERROR(cancel->Check());
     // A removal may take its time. A shim that works answers meanwhile.
     GANTRY_RETURN_IF_ERROR(
-        shim.client().Info(runtime::CallOptions{parts.shim_patience, cancel}).status());
+        shim.client().Info(runtime::CallOptions{core_.parts.shim_patience, cancel}).status());
   }
 }
 
-absl::StatusOr<Exit> TaskService::Core::DeleteTask(const CallContext& context,
-                                                   const std::shared_ptr<Task>& task, bool force) {
+absl::StatusOr<Exit> TaskRemoval::DeleteTask(const CallContext& context,
+                                             const std::shared_ptr<Task>& task, bool force) {
   const runtime::TaskKey& key = task->key;
-  GANTRY_ASSIGN_OR_RETURN(const Operation operation,
-                          Begin(task, "its removal", context.cancel, kRuntimeCall));
+  GANTRY_ASSIGN_OR_RETURN(const TaskCore::Operation operation,
+                          core_.Begin(task, "its removal", context.cancel, kRuntimeCall));
   std::shared_ptr<runtime::Shim> shim;
   std::optional<runtime::Bundle> bundle;
   bool over = force;  // nothing is lost when it is removed by other means
@@ -105,7 +106,7 @@ absl::StatusOr<Exit> TaskService::Core::DeleteTask(const CallContext& context,
     return Reap(task, *bundle, kShimDied);
   }
   // From here on the end of the shim is expected.
-  registry->Remove(key);
+  core_.registry->Remove(key);
   shim::v1::DeleteRequest request;
   request.set_force(force);
   const absl::StatusOr<shim::v1::DeleteResponse> gone = AskToDelete(*shim, request, context.cancel);
@@ -133,23 +134,22 @@ absl::StatusOr<Exit> TaskService::Core::DeleteTask(const CallContext& context,
     status = absl::UnavailableError(absl::StrCat(
         ProcessText(key, ""), ": not removed: its shim does not answer, and it may still run"));
   }
-  if (absl::Status added = registry->Add(shim); !added.ok())
+  if (absl::Status added = core_.registry->Add(shim); !added.ok())
     LOG(ERROR) << "ns=" << key.ns << " id=" << key.container_id << " " << added;
   return status;
 }
 
-void TaskService::Core::Finish(const std::shared_ptr<Task>& task, const Exit& exit,
-                               const std::string& reason) {
-  Settle(task, exit, reason);
+void TaskRemoval::Finish(const std::shared_ptr<Task>& task, const Exit& exit,
+                         const std::string& reason) {
+  core_.changes.Settle(task, exit, reason);
   // The record of the task was the bundle; what is left of it are files.
-  if (absl::Status removed = parts.bundles->Remove(task->key); !removed.ok()) {
+  if (absl::Status removed = core_.parts.bundles->Remove(task->key); !removed.ok()) {
     LOG(ERROR) << "ns=" << task->key.ns << " id=" << task->key.container_id << " " << removed;
   }
 }
 
-absl::StatusOr<Exit> TaskService::Core::Reap(const std::shared_ptr<Task>& task,
-                                             const runtime::Bundle& bundle,
-                                             const std::string& reason) {
+absl::StatusOr<Exit> TaskRemoval::Reap(const std::shared_ptr<Task>& task,
+                                       const runtime::Bundle& bundle, const std::string& reason) {
   absl::StatusOr<runtime::TaskExit> ended = runtime::ReapDeadTask(bundle, reason, kReapCall);
   if (absl::IsUnavailable(ended.status())) {
     // The runtime did not answer; processes and cgroups are gone all the same.
@@ -181,12 +181,12 @@ absl::StatusOr<Exit> TaskService::Core::Reap(const std::shared_ptr<Task>& task,
   return exit;
 }
 
-void TaskService::Core::ReapSoon(const std::shared_ptr<Task>& task, const runtime::Bundle& bundle,
-                                 const std::string& reason, absl::Duration delay) {
-  auto reap = [self = shared_from_this(), task, bundle, reason, delay] {
+void TaskRemoval::ReapSoon(const std::shared_ptr<Task>& task, const runtime::Bundle& bundle,
+                           const std::string& reason, absl::Duration delay) {
+  auto reap = [self = core_.shared_from_this(), task, bundle, reason, delay] {
     absl::Status reaped;
     {
-      const absl::StatusOr<Operation> operation =
+      const absl::StatusOr<TaskCore::Operation> operation =
           self->Begin(task, "cleaning up after its shim", nullptr, kRuntimeCall);
       reaped = operation.status();
       if (operation.ok()) {
@@ -194,14 +194,14 @@ void TaskService::Core::ReapSoon(const std::shared_ptr<Task>& task, const runtim
           absl::MutexLock lock(&task->mu);
           if (task->deleted) return;
         }
-        reaped = self->Reap(task, bundle, reason).status();
+        reaped = self->removal.Reap(task, bundle, reason).status();
       }
     }
     if (reaped.ok()) return;
     LOG(ERROR) << "ns=" << task->key.ns << " id=" << task->key.container_id << " " << reaped;
-    self->ReapSoon(task, bundle, reason, std::clamp(delay * 2, kFirstPause, kLastPause));
+    self->removal.ReapSoon(task, bundle, reason, std::clamp(delay * 2, kFirstPause, kLastPause));
   };
-  auto schedule = [self = shared_from_this(), reap = std::move(reap)] {
+  auto schedule = [self = core_.shared_from_this(), reap = std::move(reap)] {
     absl::MutexLock lock(&self->map_mu);
     if (self->stopped) return;
     if (self->reapers == nullptr) self->reapers = std::make_unique<Executor>("reap", kReapers);
@@ -213,14 +213,14 @@ void TaskService::Core::ReapSoon(const std::shared_ptr<Task>& task, const runtim
     });
   };
   if (delay > absl::ZeroDuration()) {
-    Hand(std::move(schedule), delay);
+    core_.Hand(std::move(schedule), delay);
   } else {
     schedule();
   }
 }
 
-void TaskService::Core::OnShimGone(const std::shared_ptr<runtime::Shim>& shim) {
-  std::shared_ptr<Task> task = Find(shim->key());
+void TaskRemoval::OnShimGone(const std::shared_ptr<runtime::Shim>& shim) {
+  std::shared_ptr<Task> task = core_.Find(shim->key());
   if (!task) return;
   {
     absl::MutexLock lock(&task->mu);

@@ -1,10 +1,11 @@
 // Running containers: every task of every namespace, each behind its own shim.
 //
-// A task exists from Create() until Delete(). What this class knows of a task is a view of its
-// shim's event stream, kept in memory so that Get() and List() never wait for a shim; after a
-// restart it is rebuilt by Recover(). Events are published here, once each, in the order create,
-// start, exit, delete, whichever of a call's answer and the shim's stream is first to bring the
-// news.
+// A task exists from Create() until Delete(). What the daemon knows of a task is a view of its
+// shim's event stream, kept in memory so that TaskView never waits for a shim to answer Get() and
+// List(); after a restart TaskSupervision::Recover() rebuilds it. This class has the calls that
+// change a task; view() reads, waits() waits for ends, and task_supervision.h has the daemon's own
+// calls. Each event is published once, in the order create, start, exit, delete, no matter whether
+// a call's answer or the shim's stream reports it first.
 //
 // Thread-safe. A call on one task never waits for another task. Calls that reach the shim carry a
 // deadline. Status codes common to all: kNotFound no such task or process; kUnavailable the shim
@@ -16,19 +17,19 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
 #include "proto/shim/v1/shim.pb.h"
 #include "snapshotter/mount.h"
 #include "supervisor/core/call_context.h"
+#include "supervisor/core/task_process.h"
+#include "supervisor/core/task_view.h"
+#include "supervisor/core/task_waits.h"
 
 namespace gantry {
 class Executor;
@@ -42,46 +43,13 @@ class CgroupWarmer;
 class Launcher;
 class RuntimeProbe;
 class Shim;
-struct RecoveredTask;
 }  // namespace gantry::runtime
 
 namespace gantry::core {
 
 class EventBus;
-
-enum class ProcessStatus {
-  kUnknown = 0,
-  kCreated = 1,
-  kRunning = 2,
-  kStopped = 3,
-  kPaused = 4,
-  kPausing = 5
-};
-
-// One process of a task: the init process (exec_id "") or an exec.
-struct Process {
-  std::string container_id;
-  std::string exec_id;
-  ProcessStatus status = ProcessStatus::kUnknown;
-  int32_t pid = 0;
-  uint32_t exit_status = 0;
-  absl::Time started_at = absl::InfinitePast();
-  absl::Time exited_at = absl::InfinitePast();  // InfinitePast: has not
-  bool oom_killed = false;
-  bool terminal = false;
-  std::string stdin_uri, stdout_uri, stderr_uri;
-  // Of an exec: its OCI process document; null when an old shim does not report it.
-  std::shared_ptr<const std::string> process_json;
-  bool of_former_daemon = false;  // an exec that was made before this daemon started
-  std::string reason;             // why it is kUnknown, or what killed the shim; "" otherwise
-};
-
-struct Exit {
-  int32_t pid = 0;
-  uint32_t status = 0;
-  absl::Time at;
-  bool oom_killed = false;
-};
+class TaskSupervision;
+struct TaskCore;
 
 struct CreateTask {
   std::string container_id;
@@ -115,17 +83,6 @@ struct CreateTask {
   std::function<void(runtime::Shim&)> before_create;
 };
 
-// What to do about exits, asked once per process after its exit was recorded and published.
-class ExitObserver {
- public:
-  virtual ~ExitObserver() = default;
-  // Runs on a worker thread of the service; may call back into it.
-  virtual void OnExit(const std::string& ns, const Process& process) = 0;
-  // A task that was unknown since the start of the service, because its shim did not answer, is
-  // known again; this is its first process. Runs on a worker thread.
-  virtual void OnTakenUp(const std::string& ns, const Process& process) {}
-};
-
 class TaskService {
  public:
   struct Parts {
@@ -146,7 +103,9 @@ class TaskService {
   TaskService(const TaskService&) = delete;
   TaskService& operator=(const TaskService&) = delete;
 
-  void SetExitObserver(ExitObserver* observer);  // once, before the first task
+  // What is known of the tasks, and waits for their ends. Both live as long as the service.
+  const TaskView& view() const { return view_; }
+  TaskWaits& waits() { return waits_; }
 
   // Begins the cgroup attach that the runtime will need, so that it overlaps with the caller's
   // snapshot work. Never fails.
@@ -174,34 +133,6 @@ class TaskService {
   absl::StatusOr<Exit> Delete(const CallContext& context, const std::string& id,
                               const std::string& exec_id, bool force = false);
 
-  absl::StatusOr<Process> Get(const std::string& ns, const std::string& id,
-                              const std::string& exec_id) const;
-  // Init processes of a namespace ("" for all), in order of (namespace, id).
-  std::vector<std::pair<std::string, Process>> List(const std::string& ns) const;
-  bool Exists(const std::string& ns, const std::string& id) const;
-  // The execs that the container's shim has, ended ones too until they are deleted; by id.
-  std::vector<Process> Execs(const std::string& ns, const std::string& id) const;
-  // Those of this id, of any container of the namespace.
-  std::vector<Process> FindExecs(const std::string& ns, const std::string& exec_id) const;
-
-  // Calls `done` once: when the process has ended (at once if it has), with kNotFound when there is
-  // no such process or it is deleted or its creation failed, with kCancelled after CancelWait, with
-  // kUnavailable when the service stops. `done` runs without locks held. Returns a ticket.
-  uint64_t WaitAsync(const std::string& ns, const std::string& id, const std::string& exec_id,
-                     std::function<void(absl::StatusOr<Exit>)> done);
-  // The next exit of the container's first process: of the task that there is, or of one that is
-  // created later. The removal of the container calls EndNextExitWaits(), which answers kNotFound.
-  uint64_t WaitNextExitAsync(const std::string& ns, const std::string& id,
-                             std::function<void(absl::StatusOr<Exit>)> done);
-  void EndNextExitWaits(const std::string& ns, const std::string& id);
-  // There will be no next exit because the restart that was due will not happen: answers those who
-  // wait for it with the last one.
-  void AnswerNextExitWaits(const std::string& ns, const std::string& id, const Exit& last);
-  void CancelWait(uint64_t ticket);
-  // Blocking form; kDeadlineExceeded / kCancelled by the context.
-  absl::StatusOr<Exit> Wait(const CallContext& context, const std::string& id,
-                            const std::string& exec_id, absl::Duration limit);
-
   absl::Status Pause(const CallContext& context, const std::string& id);
   absl::Status Resume(const CallContext& context, const std::string& id);
   absl::Status Update(const CallContext& context, const std::string& id,
@@ -211,43 +142,14 @@ class TaskService {
   absl::Status CloseStdin(const CallContext& context, const std::string& id,
                           const std::string& exec_id);
   absl::Status ReopenLog(const CallContext& context, const std::string& id);
-  absl::StatusOr<shim::v1::PidsResponse> Pids(const CallContext& context, const std::string& id);
-  absl::StatusOr<shim::v1::StatsResponse> Stats(const CallContext& context, const std::string& id);
-  // Of many at once, in the order of `ids`. A shim that is slow holds up none of the others: all is
-  // over within two seconds.
-  std::vector<absl::StatusOr<shim::v1::StatsResponse>> Stats(const CallContext& context,
-                                                             const std::vector<std::string>& ids);
   absl::Status Checkpoint(const CallContext& context, const std::string& id,
                           const shim::v1::CheckpointRequest& request);
 
-  // A live task's shim, for streams (attach). kNotFound; kUnavailable: there is no shim (any more).
-  absl::StatusOr<std::shared_ptr<runtime::Shim>> Shim(const std::string& ns,
-                                                      const std::string& id) const;
-
-  // <state>/tasks/<ns>/<id> of a live task.
-  absl::StatusOr<std::string> BundleDirectory(const std::string& ns, const std::string& id) const;
-
-  // At start, before the doors open: takes over the shims that runtime::RecoverShims() found, or
-  // settles what became of them, and publishes what happened meanwhile. Returns how many tasks live
-  // on. A shim that does not answer is kept as kUnknown, never deleted on a guess, and taken up
-  // when it answers. Takes about a second at most: what needs longer goes on by itself.
-  int Recover(std::vector<runtime::RecoveredTask> found);
-  // Once the doors are open: listens to the shims whose recorded state Recover() took over. Until
-  // then their tasks are as recorded; nothing that happens meanwhile is missed. Returns at once.
-  void Follow();
-
-  // Answers all waits, now and from now on, with kUnavailable. The first step of a stop: no
-  // call waits when the server ends.
-  void EndWaits();
-
-  // Stops listening to shims and answers all waits; containers run on. Calls that are under way may
-  // end, on other threads, after it.
-  void Stop();
-
  private:
-  struct Task;
-  struct Core;
-  std::shared_ptr<Core> core_;
+  friend class TaskSupervision;
+  std::shared_ptr<TaskCore> core_;
+  const TaskView view_;
+  TaskWaits waits_;
 };
 
 }  // namespace gantry::core

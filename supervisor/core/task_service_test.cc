@@ -28,6 +28,8 @@
 #include "base/file.h"
 #include "base/temp_dir.h"
 #include "supervisor/core/event_bus.h"
+#include "supervisor/core/exit_observer.h"
+#include "supervisor/core/task_supervision.h"
 #include "supervisor/oci/host_facts.h"
 #include "supervisor/runtime/bundle.h"
 #include "supervisor/runtime/fake_launcher.h"
@@ -137,11 +139,11 @@ class TaskServiceTest : public testing::Test {
     parts.host = &host_;
     parts.shim_patience = absl::Milliseconds(200);
     tasks_ = std::make_unique<TaskService>(parts);
-    tasks_->SetExitObserver(&exits_);
+    TaskSupervision(*tasks_).SetExitObserver(&exits_);
   }
   void End() {
     if (tasks_ == nullptr) return;
-    tasks_->Stop();
+    TaskSupervision(*tasks_).Stop();
     workers_.reset();
     tasks_.reset();
   }
@@ -181,12 +183,12 @@ using Actionlist = std::vector<std::string>;
 TEST_F(TaskServiceTest, AnExitIsPublishedRecordedAndAnswered) {
   ASSERT_TRUE(tasks_->Create(context_, Wanted("c")).ok());
   Answer answer;
-  tasks_->WaitAsync(kNs, "c", "", answer.callback());
+  tasks_->waits().WaitAsync(kNs, "c", "", answer.callback());
   Shim("c").Exit("", 7);
   absl::StatusOr<Exit> exit = answer.Await();
   ASSERT_TRUE(exit.ok()) << exit.status();
   EXPECT_EQ(exit->status, 7u);
-  EXPECT_EQ(tasks_->Get(kNs, "c", "")->status, ProcessStatus::kStopped);
+  EXPECT_EQ(tasks_->view().Get(kNs, "c", "")->status, ProcessStatus::kStopped);
   const std::vector<Process> seen = exits_.Await(1);
   ASSERT_EQ(seen.size(), 1u);
   EXPECT_EQ(seen[0].exit_status, 7u);
@@ -203,7 +205,7 @@ TEST_F(TaskServiceTest, TheEventsOfAnExecHaveItsCommandIdAndStatus) {
                          shim::v1::Stdio(), true)
                   .ok());
   Answer answer;
-  tasks_->WaitAsync(kNs, "c", "e", answer.callback());
+  tasks_->waits().WaitAsync(kNs, "c", "e", answer.callback());
   Shim("c").Exit("e", 4);
   ASSERT_TRUE(answer.Await().ok());
   std::vector<std::string> seen;
@@ -224,14 +226,14 @@ TEST_F(TaskServiceTest, AnExitBeforeTheCreatesAnswerIsKeptInOrder) {
   Answer answer;
   launcher_.OnLaunch([&](runtime::FakeShim& shim) {
     shim.BeforeAnswer([&] {
-      tasks_->WaitAsync(kNs, "c", "", answer.callback());
+      tasks_->waits().WaitAsync(kNs, "c", "", answer.callback());
       shim.Exit("", 3);
       // The create is answered when its end is known already.
       EXPECT_EQ(answer.Await()->status, 3u);
     });
   });
   ASSERT_TRUE(tasks_->Create(context_, Wanted("c")).ok());
-  EXPECT_EQ(tasks_->Get(kNs, "c", "")->status, ProcessStatus::kStopped);
+  EXPECT_EQ(tasks_->view().Get(kNs, "c", "")->status, ProcessStatus::kStopped);
   EXPECT_EQ(Actions(), (Actionlist{"task_create", "start", "die"}));
 }
 
@@ -242,11 +244,11 @@ TEST_F(TaskServiceTest, AFailedCreateAnswersThoseWhoWait) {
   });
   CreateTask create = Wanted("c");
   create.before_create = [&](runtime::Shim&) {
-    tasks_->WaitAsync(kNs, "c", "", answer.callback());
+    tasks_->waits().WaitAsync(kNs, "c", "", answer.callback());
   };
   EXPECT_TRUE(absl::IsInternal(tasks_->Create(context_, create).status()));
   EXPECT_TRUE(absl::IsNotFound(answer.Await().status())) << answer.Await().status();
-  EXPECT_FALSE(tasks_->Exists(kNs, "c"));
+  EXPECT_FALSE(tasks_->view().Exists(kNs, "c"));
 }
 
 TEST_F(TaskServiceTest, AFailedExecAnswersThoseWhoWait) {
@@ -258,7 +260,7 @@ TEST_F(TaskServiceTest, AFailedExecAnswersThoseWhoWait) {
       [&] { added = tasks_->Exec(context_, "c", "e", "{}", shim::v1::Stdio(), false).status(); });
   ASSERT_TRUE(Shim("c").AwaitCalls("Exec"));
   Answer answer;
-  tasks_->WaitAsync(kNs, "c", "e", answer.callback());
+  tasks_->waits().WaitAsync(kNs, "c", "e", answer.callback());
   Shim("c").Unfreeze();
   client.join();
   EXPECT_TRUE(absl::IsInternal(added));
@@ -269,7 +271,7 @@ TEST_F(TaskServiceTest, ADeletedExecAnswersThoseWhoWait) {
   ASSERT_TRUE(tasks_->Create(context_, Wanted("c")).ok());
   ASSERT_TRUE(tasks_->Exec(context_, "c", "e", "{}", shim::v1::Stdio(), false).ok());
   Answer answer;
-  tasks_->WaitAsync(kNs, "c", "e", answer.callback());
+  tasks_->waits().WaitAsync(kNs, "c", "e", answer.callback());
   ASSERT_TRUE(tasks_->Delete(context_, "c", "e").ok());
   EXPECT_TRUE(absl::IsNotFound(answer.Await().status())) << answer.Await().status();
 }
@@ -278,7 +280,7 @@ TEST_F(TaskServiceTest, WaitersOfExecsAreAnsweredWhenTheTaskGoes) {
   ASSERT_TRUE(tasks_->Create(context_, Wanted("c")).ok());
   ASSERT_TRUE(tasks_->Exec(context_, "c", "e", "{}", shim::v1::Stdio(), false).ok());
   Answer answer;
-  tasks_->WaitAsync(kNs, "c", "e", answer.callback());
+  tasks_->waits().WaitAsync(kNs, "c", "e", answer.callback());
   ASSERT_TRUE(tasks_->Delete(context_, "c", "", /*force=*/true).ok());
   EXPECT_FALSE(absl::IsDeadlineExceeded(answer.Await().status()));
 }
@@ -286,28 +288,28 @@ TEST_F(TaskServiceTest, WaitersOfExecsAreAnsweredWhenTheTaskGoes) {
 TEST_F(TaskServiceTest, ACancelledWaitIsAnsweredOnce) {
   ASSERT_TRUE(tasks_->Create(context_, Wanted("c")).ok());
   Answer answer, other;
-  const uint64_t ticket = tasks_->WaitAsync(kNs, "c", "", answer.callback());
-  tasks_->WaitAsync(kNs, "c", "", other.callback());
-  tasks_->CancelWait(ticket);
+  const uint64_t ticket = tasks_->waits().WaitAsync(kNs, "c", "", answer.callback());
+  tasks_->waits().WaitAsync(kNs, "c", "", other.callback());
+  tasks_->waits().CancelWait(ticket);
   EXPECT_TRUE(absl::IsCancelled(answer.Await().status()));
   Shim("c").Exit("", 1);
   EXPECT_EQ(other.Await()->status, 1u);
-  tasks_->CancelWait(ticket);
+  tasks_->waits().CancelWait(ticket);
   EXPECT_EQ(answer.count(), 1);
 }
 
 TEST_F(TaskServiceTest, StopAnswersThoseWhoWait) {
   ASSERT_TRUE(tasks_->Create(context_, Wanted("c")).ok());
   Answer answer;
-  tasks_->WaitAsync(kNs, "c", "", answer.callback());
-  tasks_->Stop();
+  tasks_->waits().WaitAsync(kNs, "c", "", answer.callback());
+  TaskSupervision(*tasks_).Stop();
   EXPECT_TRUE(absl::IsUnavailable(answer.Await().status())) << answer.Await().status();
 }
 
 TEST_F(TaskServiceTest, TwoKillsAndAnExitAreOneExit) {
   ASSERT_TRUE(tasks_->Create(context_, Wanted("c")).ok());
   Answer answer;
-  tasks_->WaitAsync(kNs, "c", "", answer.callback());
+  tasks_->waits().WaitAsync(kNs, "c", "", answer.callback());
   // The second kill may find the process ended already.
   absl::Status first, second;
   std::thread client([&] { first = tasks_->Kill(context_, "c", "", SIGKILL, false); });
@@ -331,11 +333,11 @@ TEST_F(TaskServiceTest, AnExitThatIsQueuedWhenTheDaemonStopsMayStillDelete) {
     (void)tasks_->Delete(context_, "c", "", /*force=*/true);
   });
   Answer answer;
-  tasks_->WaitAsync(kNs, "c", "", answer.callback());
+  tasks_->waits().WaitAsync(kNs, "c", "", answer.callback());
   Shim("c").Exit("", 0);
   ASSERT_TRUE(answer.Await().ok());
   ASSERT_EQ(exits_.Await(1).size(), 1u);
-  tasks_->Stop();
+  TaskSupervision(*tasks_).Stop();
   stopped.Notify();
   workers_->WaitIdle();
   EXPECT_EQ(exits_.seen().size(), 1u);
@@ -343,7 +345,7 @@ TEST_F(TaskServiceTest, AnExitThatIsQueuedWhenTheDaemonStopsMayStillDelete) {
 
 TEST_F(TaskServiceTest, TheNextExitMayBeOfATaskThatIsNotThereYet) {
   Answer answer;
-  tasks_->WaitNextExitAsync(kNs, "c", answer.callback());
+  tasks_->waits().WaitNextExitAsync(kNs, "c", answer.callback());
   launcher_.OnLaunch([](runtime::FakeShim& shim) { shim.BeforeAnswer([&] { shim.Exit("", 3); }); });
   ASSERT_TRUE(tasks_->Create(context_, Wanted("c")).ok());
   EXPECT_EQ(answer.Await()->status, 3u);
@@ -354,9 +356,9 @@ TEST_F(TaskServiceTest, TheNextExitIsNotThatOfAnExecOrOfAnother) {
   ASSERT_TRUE(tasks_->Create(context_, Wanted("other")).ok());
   ASSERT_TRUE(tasks_->Exec(context_, "c", "e", "{}", shim::v1::Stdio(), true).ok());
   Answer answer, of_exec, of_other;
-  tasks_->WaitNextExitAsync(kNs, "c", answer.callback());
-  tasks_->WaitAsync(kNs, "c", "e", of_exec.callback());
-  tasks_->WaitAsync(kNs, "other", "", of_other.callback());
+  tasks_->waits().WaitNextExitAsync(kNs, "c", answer.callback());
+  tasks_->waits().WaitAsync(kNs, "c", "e", of_exec.callback());
+  tasks_->waits().WaitAsync(kNs, "other", "", of_other.callback());
   Shim("c").Exit("e", 1);
   Shim("other").Exit("", 2);
   ASSERT_TRUE(of_exec.Await().ok());
@@ -368,15 +370,15 @@ TEST_F(TaskServiceTest, TheNextExitIsNotThatOfAnExecOrOfAnother) {
 
 TEST_F(TaskServiceTest, ARemovedContainerHasNoNextExit) {
   Answer answer;
-  tasks_->WaitNextExitAsync(kNs, "c", answer.callback());
-  tasks_->EndNextExitWaits(kNs, "c");
+  tasks_->waits().WaitNextExitAsync(kNs, "c", answer.callback());
+  tasks_->waits().EndNextExitWaits(kNs, "c");
   EXPECT_TRUE(absl::IsNotFound(answer.Await().status())) << answer.Await().status();
 }
 
 TEST_F(TaskServiceTest, AnEndedTaskIsRemovedThoughItsShimHangs) {
   ASSERT_TRUE(tasks_->Create(context_, Wanted("c")).ok());
   Answer answer;
-  tasks_->WaitAsync(kNs, "c", "", answer.callback());
+  tasks_->waits().WaitAsync(kNs, "c", "", answer.callback());
   Shim("c").Exit("", 7);
   ASSERT_TRUE(answer.Await().ok());
   Shim("c").Freeze();
@@ -389,14 +391,14 @@ TEST_F(TaskServiceTest, AnEndedTaskIsRemovedThoughItsShimHangs) {
 TEST_F(TaskServiceTest, AForcedRemovalKillsAShimThatHangs) {
   ASSERT_TRUE(tasks_->Create(context_, Wanted("c")).ok());
   Answer answer;
-  tasks_->WaitAsync(kNs, "c", "", answer.callback());
+  tasks_->waits().WaitAsync(kNs, "c", "", answer.callback());
   Shim("c").Freeze();
   absl::StatusOr<Exit> gone = tasks_->Delete(context_, "c", "", /*force=*/true);
   ASSERT_TRUE(gone.ok()) << gone.status();
   EXPECT_EQ(gone->status, 137u);
   EXPECT_EQ(answer.Await()->status, 137u);
   EXPECT_TRUE(launcher_.Ended({kNs, "c"}));
-  EXPECT_FALSE(tasks_->Exists(kNs, "c"));
+  EXPECT_FALSE(tasks_->view().Exists(kNs, "c"));
   EXPECT_TRUE(absl::IsNotFound(bundles_->Load({kNs, "c"}).status()));
   EXPECT_EQ(Actions(), (Actionlist{"task_create", "start", "die", "task_delete"}));
 }
@@ -411,10 +413,10 @@ TEST_F(TaskServiceTest, ARemovalThatIsNotForcedGivesUpOnAShimThatHangs) {
   EXPECT_LT(absl::Now() - begin, absl::Seconds(20));  // of the minute that the runtime is given
   Shim("c").Unfreeze();
   EXPECT_FALSE(launcher_.Ended({kNs, "c"}));
-  EXPECT_EQ(tasks_->Get(kNs, "c", "")->status, ProcessStatus::kRunning);
+  EXPECT_EQ(tasks_->view().Get(kNs, "c", "")->status, ProcessStatus::kRunning);
   Shim("c").Exit("", 7);
   Answer answer;
-  tasks_->WaitAsync(kNs, "c", "", answer.callback());
+  tasks_->waits().WaitAsync(kNs, "c", "", answer.callback());
   EXPECT_EQ(answer.Await()->status, 7u);
 }
 
@@ -422,10 +424,10 @@ TEST_F(TaskServiceTest, AForcedRemovalDoesNotNeedTheRuntimesConsent) {
   ASSERT_TRUE(tasks_->Create(context_, Wanted("c")).ok());
   Shim("c").FailCalls("Delete", absl::InternalError("OCI runtime delete failed: no"));
   EXPECT_TRUE(absl::IsInternal(tasks_->Delete(context_, "c", "").status()));
-  EXPECT_TRUE(tasks_->Exists(kNs, "c"));
+  EXPECT_TRUE(tasks_->view().Exists(kNs, "c"));
   ASSERT_TRUE(tasks_->Delete(context_, "c", "", /*force=*/true).ok());
   EXPECT_TRUE(launcher_.Ended({kNs, "c"}));
-  EXPECT_FALSE(tasks_->Exists(kNs, "c"));
+  EXPECT_FALSE(tasks_->view().Exists(kNs, "c"));
 }
 
 TEST_F(TaskServiceTest, ARemovalThatTakesItsTimeIsWaitedForWhileTheShimAnswers) {
@@ -445,7 +447,7 @@ TEST_F(TaskServiceTest, ARemovalWithoutABundleEnds) {
   Shim("c").Freeze();
   ASSERT_TRUE(RemoveTree(bundles_->PathOf({kNs, "c"})).ok());
   EXPECT_TRUE(tasks_->Delete(context_, "c", "", /*force=*/true).ok());
-  EXPECT_FALSE(tasks_->Exists(kNs, "c"));
+  EXPECT_FALSE(tasks_->view().Exists(kNs, "c"));
 }
 
 TEST_F(TaskServiceTest, AnOperationUnderWayIsNamedAndWaitedForOnlyAsLongAsTheCallerLives) {
@@ -465,7 +467,7 @@ TEST_F(TaskServiceTest, AnOperationUnderWayIsNamedAndWaitedForOnlyAsLongAsTheCal
 TEST_F(TaskServiceTest, ADeadShimsTaskEndsByItself) {
   ASSERT_TRUE(tasks_->Create(context_, Wanted("c")).ok());
   Answer answer;
-  tasks_->WaitAsync(kNs, "c", "", answer.callback());
+  tasks_->waits().WaitAsync(kNs, "c", "", answer.callback());
   launcher_.Kill({kNs, "c"});
   EXPECT_EQ(answer.Await()->status, 137u);
   const std::vector<Process> seen = exits_.Await(1);
@@ -477,7 +479,8 @@ TEST_F(TaskServiceTest, OneSlowShimHoldsUpNobodysStatistics) {
   ASSERT_TRUE(tasks_->Create(context_, Wanted("slow")).ok());
   ASSERT_TRUE(tasks_->Create(context_, Wanted("quick")).ok());
   Shim("slow").Freeze();
-  const auto stats = tasks_->Stats(context_, std::vector<std::string>{"slow", "quick", "nobody"});
+  const auto stats =
+      tasks_->view().Stats(context_, std::vector<std::string>{"slow", "quick", "nobody"});
   ASSERT_EQ(stats.size(), 3u);
   EXPECT_TRUE(absl::IsDeadlineExceeded(stats[0].status())) << stats[0].status();
   EXPECT_TRUE(stats[1].ok()) << stats[1].status();
@@ -522,7 +525,7 @@ class TaskRecoveryTest : public TaskServiceTest {
   int Recover(runtime::RecoveredTask found) {
     std::vector<runtime::RecoveredTask> all;
     all.push_back(std::move(found));
-    return tasks_->Recover(std::move(all));
+    return TaskSupervision(*tasks_).Recover(std::move(all));
   }
 };
 
@@ -532,7 +535,7 @@ TEST_F(TaskRecoveryTest, AnExitWhileNoDaemonRanIsToldOnce) {
   Shim("c").Exit("", 7);
   Begin();
   EXPECT_EQ(Recover(Found(runtime::Verdict::kAdopt, true)), 1);
-  EXPECT_EQ(tasks_->Get(kNs, "c", "")->exit_status, 7u);
+  EXPECT_EQ(tasks_->view().Get(kNs, "c", "")->exit_status, 7u);
   const std::vector<Process> seen = exits_.Await(1);
   ASSERT_EQ(seen.size(), 1u);
   EXPECT_EQ(seen[0].exit_status, 7u);
@@ -550,12 +553,12 @@ TEST_F(TaskRecoveryTest, ARecordedStateIsListenedToOnceTheDoorsAreOpen) {
   found.info_is_recorded = true;
   const int streams = Shim("c").event_streams();
   EXPECT_EQ(Recover(std::move(found)), 1);
-  EXPECT_EQ(tasks_->Get(kNs, "c", "")->status, ProcessStatus::kRunning);
+  EXPECT_EQ(tasks_->view().Get(kNs, "c", "")->status, ProcessStatus::kRunning);
   EXPECT_EQ(Shim("c").event_streams(), streams);
   Answer answer;
-  tasks_->WaitAsync(kNs, "c", "", answer.callback());
+  tasks_->waits().WaitAsync(kNs, "c", "", answer.callback());
   Shim("c").Exit("", 7);  // before anybody listens
-  tasks_->Follow();
+  TaskSupervision(*tasks_).Follow();
   EXPECT_EQ(answer.Await()->status, 7u);
   EXPECT_EQ(exits_.Await(1).size(), 1u);
 }
@@ -584,9 +587,9 @@ TEST_F(TaskRecoveryTest, ARecordBehindWhatAFormerDaemonSawIsNotBelieved) {
   found.shim = launcher_.Adopt(*found.bundle);
   found.info_is_recorded = true;
   EXPECT_EQ(Recover(std::move(found)), 1);
-  ASSERT_TRUE(
-      Eventually([&] { return tasks_->Get(kNs, "c", "")->status == ProcessStatus::kStopped; }));
-  EXPECT_EQ(tasks_->Get(kNs, "c", "")->exit_status, 7u);
+  ASSERT_TRUE(Eventually(
+      [&] { return tasks_->view().Get(kNs, "c", "")->status == ProcessStatus::kStopped; }));
+  EXPECT_EQ(tasks_->view().Get(kNs, "c", "")->exit_status, 7u);
 }
 
 TEST_F(TaskRecoveryTest, AShimThatAnswersLateIsTakenUp) {
@@ -596,16 +599,16 @@ TEST_F(TaskRecoveryTest, AShimThatAnswersLateIsTakenUp) {
   Shim("c").Freeze();
   Begin();
   EXPECT_EQ(Recover(Found(runtime::Verdict::kKeepUnknown, false)), 1);
-  EXPECT_EQ(tasks_->Get(kNs, "c", "")->status, ProcessStatus::kUnknown);
+  EXPECT_EQ(tasks_->view().Get(kNs, "c", "")->status, ProcessStatus::kUnknown);
   Answer answer;
-  tasks_->WaitAsync(kNs, "c", "", answer.callback());
+  tasks_->waits().WaitAsync(kNs, "c", "", answer.callback());
   Shim("c").Unfreeze();
   Shim("c").Exit("", 7);
   absl::StatusOr<Exit> exit = answer.Await();
   ASSERT_TRUE(exit.ok()) << exit.status();
   EXPECT_EQ(exit->status, 7u);
   EXPECT_EQ(exits_.Await(1).size(), 1u);
-  EXPECT_EQ(tasks_->Get(kNs, "c", "")->status, ProcessStatus::kStopped);
+  EXPECT_EQ(tasks_->view().Get(kNs, "c", "")->status, ProcessStatus::kStopped);
   const Actionlist actions = Actions();
   EXPECT_EQ(std::count(actions.begin(), actions.end(), "die"), 1);
 }
@@ -618,7 +621,7 @@ TEST_F(TaskRecoveryTest, AnExitBeforeALateAnswerIsToldToWaitersAndObserver) {
   Begin();
   EXPECT_EQ(Recover(Found(runtime::Verdict::kKeepUnknown, false)), 1);
   Answer answer;
-  tasks_->WaitAsync(kNs, "c", "", answer.callback());
+  tasks_->waits().WaitAsync(kNs, "c", "", answer.callback());
   Shim("c").Unfreeze();
   EXPECT_EQ(answer.Await()->status, 9u);
   EXPECT_EQ(exits_.Await(1).size(), 1u);
@@ -633,7 +636,7 @@ TEST_F(TaskRecoveryTest, APausedTaskWhoseShimAnswersLateIsPausedAndCanBeResumed)
   Shim("c").Freeze();
   Begin();
   EXPECT_EQ(Recover(Found(runtime::Verdict::kKeepUnknown, false)), 1);
-  const auto status = [&] { return tasks_->Get(kNs, "c", "")->status; };
+  const auto status = [&] { return tasks_->view().Get(kNs, "c", "")->status; };
   EXPECT_EQ(status(), ProcessStatus::kUnknown);
   Shim("c").Unfreeze();
   ASSERT_TRUE(Eventually([&] { return status() == ProcessStatus::kPaused; }));
@@ -651,10 +654,10 @@ TEST_F(TaskRecoveryTest, AResumeThatNoDaemonSawIsKnownWhenTheShimAnswersLate) {
   Begin();
   EXPECT_EQ(Recover(Found(runtime::Verdict::kKeepUnknown, false)), 1);
   Shim("c").Unfreeze();
-  ASSERT_TRUE(
-      Eventually([&] { return tasks_->Get(kNs, "c", "")->status == ProcessStatus::kRunning; }));
+  ASSERT_TRUE(Eventually(
+      [&] { return tasks_->view().Get(kNs, "c", "")->status == ProcessStatus::kRunning; }));
   ASSERT_TRUE(tasks_->Pause(context_, "c").ok());
-  EXPECT_EQ(tasks_->Get(kNs, "c", "")->status, ProcessStatus::kPaused);
+  EXPECT_EQ(tasks_->view().Get(kNs, "c", "")->status, ProcessStatus::kPaused);
 }
 
 TEST_F(TaskRecoveryTest, AShimThatDiesWithoutAnAnswerIsAnExit) {
@@ -664,7 +667,7 @@ TEST_F(TaskRecoveryTest, AShimThatDiesWithoutAnAnswerIsAnExit) {
   Begin();
   EXPECT_EQ(Recover(Found(runtime::Verdict::kKeepUnknown, false)), 1);
   Answer answer;
-  tasks_->WaitAsync(kNs, "c", "", answer.callback());
+  tasks_->waits().WaitAsync(kNs, "c", "", answer.callback());
   launcher_.Kill({kNs, "c"});
   EXPECT_EQ(answer.Await()->status, 137u);
 }
@@ -680,7 +683,7 @@ TEST_F(TaskRecoveryTest, AGapInTheEventsIsFilledFromWhatTheShimKnows) {
   found.info->mutable_init()->clear_exited_at();
   EXPECT_EQ(Recover(std::move(found)), 1);
   Answer answer;
-  tasks_->WaitAsync(kNs, "c", "", answer.callback());
+  tasks_->waits().WaitAsync(kNs, "c", "", answer.callback());
   EXPECT_EQ(answer.Await()->status, 7u);
   EXPECT_EQ(exits_.Await(1).size(), 1u);
   // It is listened to from where the gap ends.
@@ -697,15 +700,15 @@ TEST_F(TaskRecoveryTest, StopDuringRecoveryLeavesTheTaskToTheNextDaemon) {
   Begin();
   EXPECT_EQ(Recover(Found(runtime::Verdict::kKeepUnknown, false)), 1);
   Answer answer;
-  tasks_->WaitAsync(kNs, "c", "", answer.callback());
-  tasks_->Stop();
+  tasks_->waits().WaitAsync(kNs, "c", "", answer.callback());
+  TaskSupervision(*tasks_).Stop();
   EXPECT_TRUE(absl::IsUnavailable(answer.Await().status())) << answer.Await().status();
   Shim("c").Unfreeze();
   End();
   EXPECT_TRUE(bundles_->Load({kNs, "c"}).ok());
   Begin();
   EXPECT_EQ(Recover(Found(runtime::Verdict::kAdopt, true)), 1);
-  EXPECT_EQ(tasks_->Get(kNs, "c", "")->status, ProcessStatus::kRunning);
+  EXPECT_EQ(tasks_->view().Get(kNs, "c", "")->status, ProcessStatus::kRunning);
 }
 
 // A shim that is stopped for some of the time while daemons come and go, and an end at some moment:
@@ -734,7 +737,7 @@ TEST_F(TaskRecoveryTest, AnExitIsToldWheneverItComesAndHoweverSlowTheShim) {
       if (slow) Shim("c").Unfreeze();
     }
     Answer answer;
-    tasks_->WaitAsync(kNs, "c", "", answer.callback());
+    tasks_->waits().WaitAsync(kNs, "c", "", answer.callback());
     maybe_end();
     absl::StatusOr<Exit> exit = answer.Await();
     ASSERT_TRUE(exit.ok()) << exit.status();
@@ -755,15 +758,15 @@ TEST_F(TaskRecoveryTest, ADamagedLaunchRecordIsNoObstacle) {
   ASSERT_TRUE(found.ok()) << found.status();
   ASSERT_EQ(found->size(), 1u);
   EXPECT_EQ((*found)[0].bundle->launch().cgroup_path, "/gantry-test-nowhere/c");
-  EXPECT_EQ(tasks_->Recover(*std::move(found)), 1);
-  EXPECT_EQ(tasks_->Get(kNs, "c", "")->status, ProcessStatus::kRunning);
+  EXPECT_EQ(TaskSupervision(*tasks_).Recover(*std::move(found)), 1);
+  EXPECT_EQ(tasks_->view().Get(kNs, "c", "")->status, ProcessStatus::kRunning);
   End();
   // It does not: it can be removed all the same.
   Shim("c").Freeze();
   Begin();
   found = runtime::RecoverShims(*bundles_, absl::Milliseconds(100));
   ASSERT_TRUE(found.ok()) << found.status();
-  EXPECT_EQ(tasks_->Recover(*std::move(found)), 1);
+  EXPECT_EQ(TaskSupervision(*tasks_).Recover(*std::move(found)), 1);
   EXPECT_TRUE(tasks_->Delete(context_, "c", "", /*force=*/true).ok());
   EXPECT_TRUE(launcher_.Ended({kNs, "c"}));
 }

@@ -161,7 +161,7 @@ class WaitCall final : public grpc::ServerUnaryReactor {
     // After the answer this object may be gone at any moment, before WaitAsync() has returned even.
     std::shared_ptr<Waits::Wait> wait = wait_;
     core::TaskService& tasks = tasks_;
-    const uint64_t ticket = tasks.WaitAsync(
+    const uint64_t ticket = tasks.waits().WaitAsync(
         call_.ns(), request.container_id(), request.exec_id(),
         [this, response](absl::StatusOr<core::Exit> exit) { Answer(exit, response); });
     bool cancel = false;
@@ -170,7 +170,7 @@ class WaitCall final : public grpc::ServerUnaryReactor {
       wait->ticket = ticket;
       cancel = wait->cancelled;
     }
-    if (cancel) tasks.CancelWait(ticket);
+    if (cancel) tasks.waits().CancelWait(ticket);
   }
 
   static void Cancel(core::TaskService& tasks, Waits::Wait& wait) {
@@ -180,7 +180,7 @@ class WaitCall final : public grpc::ServerUnaryReactor {
       wait.cancelled = true;
       ticket = wait.ticket;
     }
-    if (ticket.has_value()) tasks.CancelWait(*ticket);
+    if (ticket.has_value()) tasks.waits().CancelWait(*ticket);
   }
 
   void OnCancel() override { Cancel(tasks_, *wait_); }
@@ -264,8 +264,9 @@ class TasksService final : public Tasks::CallbackService, public DoorService {
   grpc::ServerUnaryReactor* Get(grpc::CallbackServerContext* context, const GetRequest* request,
                                 GetResponse* response) override {
     return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
-      GANTRY_ASSIGN_OR_RETURN(core::Process process,
-                              tasks_.Get(call.ns(), request->container_id(), request->exec_id()));
+      GANTRY_ASSIGN_OR_RETURN(
+          core::Process process,
+          tasks_.view().Get(call.ns(), request->container_id(), request->exec_id()));
       SetProcess(process, response->mutable_process());
       return absl::OkStatus();
     });
@@ -274,7 +275,7 @@ class TasksService final : public Tasks::CallbackService, public DoorService {
   grpc::ServerUnaryReactor* List(grpc::CallbackServerContext* context, const ListTasksRequest*,
                                  ListTasksResponse* response) override {
     return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
-      for (const auto& [ns, process] : tasks_.List(call.ns()))
+      for (const auto& [ns, process] : tasks_.view().List(call.ns()))
         SetProcess(process, response->add_tasks());
       return absl::OkStatus();
     });
@@ -324,7 +325,7 @@ class TasksService final : public Tasks::CallbackService, public DoorService {
                                     const CloseIORequest* request, Empty*) override {
     return HandleOn(*room_.long_calls, *context, [=, this](Call& call) -> absl::Status {
       if (!request->stdin())
-        return tasks_.Get(call.ns(), request->container_id(), request->exec_id()).status();
+        return tasks_.view().Get(call.ns(), request->container_id(), request->exec_id()).status();
       return tasks_.CloseStdin(call.context(), request->container_id(), request->exec_id());
     });
   }
@@ -348,7 +349,7 @@ class TasksService final : public Tasks::CallbackService, public DoorService {
                                      ListPidsResponse* response) override {
     return HandleOn(*room_.long_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(shim::v1::PidsResponse pids,
-                              tasks_.Pids(call.context(), request->container_id()));
+                              tasks_.view().Pids(call.context(), request->container_id()));
       for (const auto& process : pids.processes()) {
         containerd::v1::types::ProcessInfo* out = response->add_processes();
         out->set_pid(static_cast<uint32_t>(process.pid()));
@@ -390,7 +391,7 @@ class TasksService final : public Tasks::CallbackService, public DoorService {
       // Of no class, as with containerd.
       if (!parsed.ok()) return absl::UnknownError(parsed.status().message());
       const metadata::Filter filter = *std::move(parsed);
-      for (const auto& [ns, process] : tasks_.List(call.ns())) {
+      for (const auto& [ns, process] : tasks_.view().List(call.ns())) {
         const bool wanted =
             filter.Matches([&ns = ns, &id = process.container_id](
                                absl::Span<const std::string> path) -> std::optional<std::string> {
@@ -403,7 +404,7 @@ class TasksService final : public Tasks::CallbackService, public DoorService {
         GANTRY_RETURN_IF_ERROR(call.cancel().Check());
         // One that has just ended has no numbers, and is left out.
         absl::StatusOr<shim::v1::StatsResponse> stats =
-            tasks_.Stats(call.context(), process.container_id);
+            tasks_.view().Stats(call.context(), process.container_id);
         if (!stats.ok()) continue;
         containerd::types::Metric* metric = response->add_metrics();
         *metric->mutable_timestamp() = stats->read_at();
@@ -489,7 +490,7 @@ class TasksService final : public Tasks::CallbackService, public DoorService {
     if (request.has_options()) {
       GANTRY_RETURN_IF_ERROR(RuntimeError(ReadAny(request.options(), &options)));
     }
-    GANTRY_RETURN_IF_ERROR(tasks_.Get(call.ns(), request.container_id(), "").status());
+    GANTRY_RETURN_IF_ERROR(tasks_.view().Get(call.ns(), request.container_id(), "").status());
     std::optional<Scratch> scratch;
     shim::v1::CheckpointRequest checkpoint;
     checkpoint.set_image_path(options.image_path());

@@ -17,7 +17,7 @@ ContainerNow WithTask(core::TaskService& tasks, core::LoadedContainer loaded) {
 }
 
 void AddTask(core::TaskService& tasks, ContainerNow& now) {
-  absl::StatusOr<core::Process> task = tasks.Get(kNamespace, now.loaded.id(), "");
+  absl::StatusOr<core::Process> task = tasks.view().Get(kNamespace, now.loaded.id(), "");
   now.task = task.ok() ? std::optional<core::Process>(*std::move(task)) : std::nullopt;
   ReadConfig(now);
 }

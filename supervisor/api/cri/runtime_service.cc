@@ -522,7 +522,7 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
   }
 
   std::string PodInfo(const core::Pod& pod) {
-    const absl::StatusOr<core::Process> init = parts_.tasks->Get(kNamespace, pod.id, "");
+    const absl::StatusOr<core::Process> init = parts_.tasks->view().Get(kNamespace, pod.id, "");
     nlohmann::json info = {{"pid", init.ok() ? init->pid : 0},
                            {"netNamespaceClosed", !pod.ready},
                            {"runtimeHandler", pod.config->runtime()},

@@ -42,7 +42,8 @@ std::vector<ContainerSample> Sampler::Sample(const core::CallContext& context,
                                              std::vector<ContainerNow> containers) {
   std::vector<std::string> ids;
   for (const ContainerNow& one : containers) ids.push_back(one.loaded.id());
-  std::vector<absl::StatusOr<shim::v1::StatsResponse>> stats = parts_.tasks->Stats(context, ids);
+  std::vector<absl::StatusOr<shim::v1::StatsResponse>> stats =
+      parts_.tasks->view().Stats(context, ids);
   std::vector<ContainerSample> out;
   for (size_t i = 0; i < containers.size(); ++i) {
     ContainerSample& sample = out.emplace_back();

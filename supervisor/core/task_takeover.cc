@@ -1,5 +1,5 @@
-// After a restart: takes over the shims that live, also those that answer late, and settles what
-// became of the others.
+#include "supervisor/core/task_takeover.h"
+
 #include <algorithm>
 #include <cstdint>
 #include <memory>
@@ -7,13 +7,12 @@
 #include <vector>
 
 #include "absl/synchronization/mutex.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "glog/logging.h"
 
 #include "proto/shim/v1/shim.pb.h"
+#include "supervisor/core/exit_observer.h"
 #include "supervisor/core/task_core.h"
-#include "supervisor/core/task_service.h"
 #include "supervisor/runtime/bundle.h"
 #include "supervisor/runtime/runtime_probe.h"
 #include "supervisor/runtime/shim_recovery.h"
@@ -24,16 +23,13 @@ namespace {
 
 using runtime::TaskKey;
 
-constexpr absl::Duration kCatchUp =
-    absl::Seconds(1);  // for what all shims have to tell after a restart, and for the reaping
 constexpr absl::Duration kAsk = absl::Seconds(60);   // one question to a shim that is slow
 constexpr absl::Duration kPause = absl::Seconds(1);  // between two questions, and two looks
 constexpr absl::Duration kLook = absl::Seconds(1);
 
 }  // namespace
 
-std::shared_ptr<TaskService::Task> TaskService::Core::Restore(
-    const runtime::RecoveredTask& recovered) {
+std::shared_ptr<Task> TaskTakeover::Restore(const runtime::RecoveredTask& recovered) {
   const TaskKey& key = recovered.key;
   auto task = std::make_shared<Task>(key);
   {
@@ -69,12 +65,12 @@ std::shared_ptr<TaskService::Task> TaskService::Core::Restore(
     }
     task->setup = std::make_shared<const TaskSetup>(std::move(setup));
   }
-  absl::MutexLock lock(&map_mu);
-  tasks.insert_or_assign(key, task);
+  absl::MutexLock lock(&core_.map_mu);
+  core_.tasks.insert_or_assign(key, task);
   return task;
 }
 
-void TaskService::Core::Adopt(Task& task, const shim::v1::InfoResponse& info) {
+void TaskTakeover::Adopt(Task& task, const shim::v1::InfoResponse& info) {
   auto adopt = [](Task::Known& known, const shim::v1::ProcessState& state) {
     Process& process = known.process;
     process.exec_id = state.exec_id();
@@ -109,27 +105,29 @@ void TaskService::Core::Adopt(Task& task, const shim::v1::InfoResponse& info) {
   task.history_until = info.last_event();
 }
 
-void TaskService::Core::Ask(const std::shared_ptr<Task>& task,
-                            const std::shared_ptr<runtime::Shim>& shim, bool gap) {
-  shim->client().InfoAsync(
-      kAsk, [self = std::weak_ptr<Core>(shared_from_this()), weak = std::weak_ptr<Task>(task), shim,
-             gap](absl::StatusOr<shim::v1::InfoResponse> info) {
-        auto core = self.lock();
-        if (core == nullptr) return;
-        core->Hand([core, weak, shim, info = std::move(info), gap] {
-          if (auto asked = weak.lock()) core->TakeUp(asked, shim, info, gap);
-        });
-      });
+void TaskTakeover::Ask(const std::shared_ptr<Task>& task,
+                       const std::shared_ptr<runtime::Shim>& shim, bool gap) {
+  shim->client().InfoAsync(kAsk, [self = std::weak_ptr<TaskCore>(core_.shared_from_this()),
+                                  weak = std::weak_ptr<Task>(task), shim,
+                                  gap](absl::StatusOr<shim::v1::InfoResponse> info) {
+    auto core = self.lock();
+    if (core == nullptr) return;
+    core->Hand([core, weak, shim, info = std::move(info), gap] {
+      if (auto asked = weak.lock()) core->takeover.TakeUp(asked, shim, info, gap);
+    });
+  });
 }
 
-void TaskService::Core::TakeUp(const std::shared_ptr<Task>& task,
-                               const std::shared_ptr<runtime::Shim>& shim,
-                               const absl::StatusOr<shim::v1::InfoResponse>& info, bool gap) {
+void TaskTakeover::TakeUp(const std::shared_ptr<Task>& task,
+                          const std::shared_ptr<runtime::Shim>& shim,
+                          const absl::StatusOr<shim::v1::InfoResponse>& info, bool gap) {
   const TaskKey& key = task->key;
   if (!info.ok() || info->namespace_() != key.ns || info->container_id() != key.container_id) {
     // The registry reports one that died meanwhile.
-    if (registry->Find(key) != shim) return;
-    Hand([self = shared_from_this(), task, shim, gap] { self->Ask(task, shim, gap); }, kPause);
+    if (core_.registry->Find(key) != shim) return;
+    core_.Hand(
+        [self = core_.shared_from_this(), task, shim, gap] { self->takeover.Ask(task, shim, gap); },
+        kPause);
     return;
   }
   const bool never_created = info->init().status() == shim::v1::STATUS_EMPTY;
@@ -166,7 +164,7 @@ void TaskService::Core::TakeUp(const std::shared_ptr<Task>& task,
       }
       // Execs before the init process, whose id is the empty one.
       for (auto it = ended.rbegin(); it != ended.rend(); ++it)
-        ApplyExited(*task, it->first, it->second, "", /*again=*/true, done);
+        core_.changes.ApplyExited(*task, it->first, it->second, "", /*again=*/true, done);
     }
   }
   if (never_created) {
@@ -178,13 +176,13 @@ void TaskService::Core::TakeUp(const std::shared_ptr<Task>& task,
             << (gap ? " its shim has lost events; what it knows is taken over"
                     : " its shim answers and is taken up");
   for (const auto& call : done) call();
-  Listen(task, *shim, after);
-  if (observer != nullptr && was_unknown) observer->OnTakenUp(key.ns, init);
+  core_.changes.Listen(task, *shim, after);
+  if (core_.observer != nullptr && was_unknown) core_.observer->OnTakenUp(key.ns, init);
 }
 
-void TaskService::Core::LookAgain(const std::shared_ptr<Task>& task) {
+void TaskTakeover::LookAgain(const std::shared_ptr<Task>& task) {
   absl::StatusOr<std::vector<runtime::RecoveredTask>> found =
-      runtime::RecoverShims(*parts.bundles, kLook, task->key);
+      runtime::RecoverShims(*core_.parts.bundles, kLook, task->key);
   {
     absl::MutexLock lock(&task->mu);
     if (task->deleted || task->shim != nullptr || !task->operation.empty()) return;
@@ -192,12 +190,12 @@ void TaskService::Core::LookAgain(const std::shared_ptr<Task>& task) {
   if (found.ok() && !found->empty()) {
     Apply(task, (*found)[0]);
   } else {
-    Hand([self = shared_from_this(), task] { self->LookAgain(task); }, kPause);
+    core_.Hand([self = core_.shared_from_this(), task] { self->takeover.LookAgain(task); }, kPause);
   }
 }
 
-bool TaskService::Core::Apply(const std::shared_ptr<Task>& task,
-                              const runtime::RecoveredTask& recovered) {
+bool TaskTakeover::Apply(const std::shared_ptr<Task>& task,
+                         const runtime::RecoveredTask& recovered) {
   const TaskKey& key = task->key;
   switch (recovered.verdict) {
     case runtime::Verdict::kReap:
@@ -213,7 +211,7 @@ bool TaskService::Core::Apply(const std::shared_ptr<Task>& task,
       if (bundle.launch().create.runtime().path().empty()) {
         // Of a damaged record. The default runtime is the likeliest one to know the container.
         runtime::LaunchRecord launch = bundle.launch();
-        const absl::StatusOr<runtime::RuntimeInfo> likely = parts.runtimes->Resolve("");
+        const absl::StatusOr<runtime::RuntimeInfo> likely = core_.parts.runtimes->Resolve("");
         if (likely.ok()) *launch.create.mutable_runtime() = likely->ForShim(key.ns);
         bundle = runtime::Bundle(key, bundle.path(), bundle.socket_path(), std::move(launch));
       }
@@ -225,7 +223,7 @@ bool TaskService::Core::Apply(const std::shared_ptr<Task>& task,
         task->processes[""].created_published = ran;
         task->processes[""].started_published = ran;
       }
-      ReapSoon(task, bundle, recovered.reason, absl::ZeroDuration());
+      core_.removal.ReapSoon(task, bundle, recovered.reason, absl::ZeroDuration());
       return false;
     }
     case runtime::Verdict::kKeepUnknown:
@@ -242,10 +240,10 @@ bool TaskService::Core::Apply(const std::shared_ptr<Task>& task,
   }
   if (recovered.shim == nullptr) {
     // Not even its process is known.
-    Hand([self = shared_from_this(), task] { self->LookAgain(task); }, kPause);
+    core_.Hand([self = core_.shared_from_this(), task] { self->takeover.LookAgain(task); }, kPause);
     return false;
   }
-  if (absl::Status added = registry->Add(recovered.shim); !added.ok())
+  if (absl::Status added = core_.registry->Add(recovered.shim); !added.ok())
     LOG(ERROR) << "ns=" << key.ns << " id=" << key.container_id << " " << added;
   // The state record may be older than the last event that a former supervisor handled.
   const auto is_behind = [&]() ABSL_LOCKS_EXCLUDED(task->mu) {
@@ -267,68 +265,8 @@ bool TaskService::Core::Apply(const std::shared_ptr<Task>& task,
     task->to_follow = recovered.info_is_recorded && after >= task->history_until;
     if (task->to_follow) return true;
   }
-  Listen(task, *recovered.shim, after);
+  core_.changes.Listen(task, *recovered.shim, after);
   return true;
-}
-
-int TaskService::Recover(std::vector<runtime::RecoveredTask> found) {
-  int alive = 0;
-  std::vector<std::shared_ptr<Task>> adopted;
-  for (const runtime::RecoveredTask& recovered : found) {
-    std::shared_ptr<Task> task = core_->Restore(recovered);
-    const bool ended = recovered.verdict == runtime::Verdict::kReap ||
-                       recovered.verdict == runtime::Verdict::kMarkExited;
-    if (!ended) ++alive;
-    if (core_->Apply(task, recovered)) adopted.push_back(std::move(task));
-  }
-  // What the shims have to tell of the time without a supervisor is published before the doors
-  // open: clients that reconnect get it then, and only then. Few shims have anything to report. The
-  // wait ends at a deadline.
-  const absl::Time deadline = absl::Now() + kCatchUp;
-  for (const std::shared_ptr<Task>& task : adopted) {
-    absl::MutexLock lock(&task->mu);
-    const auto told = [&task]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(task->mu) {
-      return task->deleted || task->applied_until >= task->history_until;
-    };
-    if (!task->mu.AwaitWithDeadline(absl::Condition(&told), deadline)) {
-      LOG(WARNING) << "ns=" << task->key.ns << " id=" << task->key.container_id
-                   << " its shim is slow to tell what happened while no supervisor ran";
-    }
-  }
-  absl::MutexLock lock(&core_->map_mu);
-  const auto reaped = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(core_->map_mu) {
-    return core_->reaps_under_way == 0;
-  };
-  if (!core_->map_mu.AwaitWithDeadline(absl::Condition(&reaped), deadline))
-    LOG(WARNING) << "cleaning up after " << core_->reaps_under_way << " tasks goes on";
-  return alive;
-}
-
-void TaskService::Follow() {
-  std::vector<std::shared_ptr<Task>> tasks;
-  for (std::shared_ptr<Task>& task : core_->TasksOf("")) {
-    {
-      absl::MutexLock lock(&task->mu);
-      if (!task->to_follow) continue;
-      task->to_follow = false;
-    }
-    tasks.push_back(std::move(task));
-  }
-  // One after the other: to connect to a thousand takes a third of a second of a processor, and
-  // clients have waited for the doors to open.
-  core_->Hand([core = core_, tasks = std::move(tasks)] {
-    for (const std::shared_ptr<Task>& task : tasks) {
-      std::shared_ptr<runtime::Shim> shim;
-      uint64_t after = 0;
-      {
-        absl::MutexLock lock(&task->mu);
-        if (task->deleted || task->shim == nullptr || task->stream != nullptr) continue;
-        shim = task->shim;
-        after = task->applied_until;
-      }
-      core->Listen(task, *shim, after);
-    }
-  });
 }
 
 }  // namespace gantry::core
