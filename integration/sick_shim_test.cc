@@ -65,6 +65,33 @@ TEST_F(SickShimTest, AForcedRemovalDoesNotWaitForAStoppedShim) {
   EXPECT_TRUE(bed_->Bundles().empty());
 }
 
+TEST_F(SickShimTest, AStoppingDaemonWaitsNeitherForAShimNorForAStop) {
+  const std::string sick = Detached("sick", {"sleep", "98763"});
+  Detached("stubborn", {"sh", "-c", "trap 'echo asked' TERM; while :; do sleep 0.05; done"});
+  const pid_t shim = bed_->ShimPid(sick);
+  ASSERT_EQ(kill(shim, SIGSTOP), 0);
+  absl::Cleanup go_on = [&] { kill(shim, SIGCONT); };
+  // Neither is answered before the daemon stops.
+  absl::StatusOr<Process> hangs = bed_->SpawnCtl({"kill", "sick"});
+  absl::StatusOr<Process> stop = bed_->SpawnCtl({"stop", "-t", "60", "stubborn"});
+  ASSERT_TRUE(hangs.ok() && stop.ok());
+  ASSERT_TRUE(Eventually([&] {
+    return absl::StrContains(bed_->Ctl({"logs", "stubborn"}).out, "asked");
+  }));
+  const absl::Duration begin = Clock::Real().Monotonic();
+  bed_->StopDaemon();
+  EXPECT_LT(Clock::Real().Monotonic() - begin, absl::Seconds(5));
+  hangs->Kill(SIGKILL).IgnoreError();
+  stop->Kill(SIGKILL).IgnoreError();
+  EXPECT_TRUE(hangs->Wait(absl::Seconds(30)).ok());
+  EXPECT_TRUE(stop->Wait(absl::Seconds(30)).ok());
+  std::move(go_on).Invoke();
+  ASSERT_TRUE(bed_->StartDaemon());
+  EXPECT_EQ(bed_->Inspect("stubborn", "{{.State.Status}}"), "running");
+  EXPECT_TRUE(Ok(bed_->Ctl({"rm", "-f", "sick", "stubborn"})));
+  EXPECT_TRUE(WithArgument("98763").empty());
+}
+
 TEST_F(SickShimTest, OneStoppedShimDoesNotHoldUpStatistics) {
   const std::string sick = Detached("sick", {"sleep", "1000"});
   Detached("well", {"sleep", "1000"});
