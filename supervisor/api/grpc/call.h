@@ -7,8 +7,6 @@
 
 #include <grpcpp/server_context.h>
 
-#include <algorithm>
-#include <chrono>
 #include <string>
 
 #include "absl/status/status.h"
@@ -16,9 +14,7 @@
 #include "absl/time/time.h"
 
 #include "base/cancel_token.h"
-#include "supervisor/api/grpc_status.h"
 #include "supervisor/core/call_context.h"
-#include "supervisor/core/caller.h"
 #include "supervisor/metadata/scope.h"
 
 namespace gantry::api {
@@ -33,31 +29,16 @@ enum class Scoped {
 
 class Call {
  public:
-  explicit Call(const grpc::ServerContextBase& context, Scoped scoped = Scoped::kYes)
-      : scoped_(scoped),
-        cancel_(TimeLeft(context)),
-        scope_{Header(context, "containerd-namespace"), Header(context, "containerd-lease")} {
-    if (scoped == Scoped::kDefault && scope_.ns.empty()) scope_.ns = "default";
-    context_.ns = scope_.ns;
-    context_.lease = scope_.lease;
-    context_.cancel = &cancel_;
-    // Pods' door, which names no namespace, says so itself.
-    context_.caller =
-        core::CallerOfPeer(context.peer(), scoped == Scoped::kDefault ? "gantry" : "containerd");
-  }
+  explicit Call(const grpc::ServerContextBase& context, Scoped scoped = Scoped::kYes);
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
 
   // To be asked before any work is done.
   //   kFailedPrecondition  no namespace is named, and one is required
   //   kInvalidArgument     the namespace is not an identifier
-  absl::Status Validate() const {
-    return scoped_ == Scoped::kNo ? absl::OkStatus() : scope_.Validate();
-  }
+  absl::Status Validate() const;
   // How the call ends, in its door's words.
-  grpc::Status Ended(const absl::Status& status) const {
-    return scoped_ == Scoped::kDefault ? ToGrpc(status) : ToGrpcWithClass(status);
-  }
+  grpc::Status Ended(const absl::Status& status) const;
   // Namespace and lease, for the stores.
   const metadata::Scope& scope() const { return scope_; }
   const std::string& ns() const { return scope_.ns; }
@@ -68,28 +49,14 @@ class Call {
   absl::Time deadline() const { return absl::Now() + cancel_.remaining(); }
 
  private:
-  static absl::Duration TimeLeft(const grpc::ServerContextBase& context) {
-    const auto deadline = context.deadline();
-    if (deadline == std::chrono::system_clock::time_point::max()) return absl::InfiniteDuration();
-    return std::max(absl::ZeroDuration(),
-                    absl::FromChrono(deadline - std::chrono::system_clock::now()));
-  }
-  // The first value, if there are several.
-  static std::string Header(const grpc::ServerContextBase& context, const char* name) {
-    const auto& all = context.client_metadata();
-    const auto it = all.lower_bound(name);
-    return it == all.end() || it->first != name ? std::string()
-                                                : std::string(it->second.data(), it->second.size());
-  }
-
   const Scoped scoped_;
   CancelToken cancel_;
   metadata::Scope scope_;
   core::CallContext context_;
 };
 
-inline absl::Status ClientGone() { return absl::CancelledError("the client has gone"); }
-inline absl::Status DaemonStopping() { return absl::UnavailableError("the daemon is stopping"); }
+absl::Status ClientGone();
+absl::Status DaemonStopping();
 
 }  // namespace gantry::api
 

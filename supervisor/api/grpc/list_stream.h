@@ -9,6 +9,7 @@
 #include <memory>
 #include <utility>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 
@@ -25,9 +26,11 @@ class ListStream final : public OutgoingCall<grpc::ServerWriteReactor<Response>,
 };
 
 // The request lives as long as the call: work captures its address.
-template <class Response, class Work>
-grpc::ServerWriteReactor<Response>* HandleList(Lane& lane, grpc::CallbackServerContext& context,
-                                               Work work, absl::Duration patience = kPatience) {
+template <class Response>
+grpc::ServerWriteReactor<Response>* HandleList(
+    Lane& lane, grpc::CallbackServerContext& context,
+    absl::AnyInvocable<absl::Status(Call&, Sender<Response>&)> work,
+    absl::Duration patience = kPatience) {
   auto stream = std::make_shared<ListStream<Response>>(&context, lane, patience);
   stream->Owned(stream);
   stream->Enter([stream, work = std::move(work)]() mutable {

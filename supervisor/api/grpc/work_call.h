@@ -6,9 +6,10 @@
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/server_callback.h>
 
-#include <string>
 #include <utility>
 
+#include "absl/functional/any_invocable.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
@@ -31,74 +32,24 @@ enum class Departure {
   kIgnored,  // the work is done to its end; only the client's deadline ends it
 };
 
-template <typename Work>
-grpc::Status RunCall(Call& call, Work& work) {
-  absl::Status status = call.Validate();
-  if (status.ok()) status = work(call);
-  return call.Ended(status);
-}
+// One type for all work: a class of gRPC's for each call would be most of what a door's compiler has
+// to do.
+using CallWork = absl::AnyInvocable<absl::Status(Call&)>;
 
 // A call that is answered from memory: on gRPC's own thread, which saves handing it to another. Not
 // for what may wait or takes more than some microseconds, because that thread serves all
 // connections.
-template <typename Work>
-grpc::ServerUnaryReactor* HandleQuick(grpc::CallbackServerContext& context, Work work,
-                                      Scoped scoped = Scoped::kYes) {
-  grpc::ServerUnaryReactor* reactor = context.DefaultReactor();
-  Call call(context, scoped);
-  reactor->Finish(RunCall(call, work));
-  return reactor;
-}
-
-template <typename Work>
-class WorkCall final : public grpc::ServerUnaryReactor {
- public:
-  static WorkCall* Start(Lane& lane, const grpc::CallbackServerContext& context, Work work,
-                         Scoped scoped, Departure departure) {
-    // NOLINTNEXTLINE(cppcoreguidelines-owning-memory): gRPC's; deleted in OnDone
-    auto* self = new WorkCall(lane, context, std::move(work), scoped, departure);
-    if (!lane.Enter(self->connection_, [self] { self->Run(); })) {
-      self->refused_ = true;
-      self->Finish(self->call_.Ended(DaemonStopping()));
-    }
-    return self;
-  }
-  void OnCancel() override {
-    if (departure_ == Departure::kCancels) call_.cancel().Cancel("the client has gone");
-  }
-  void OnDone() override {
-    if (!refused_) lane_.Leave(connection_);
-    delete this;  // NOLINT(cppcoreguidelines-owning-memory)
-  }
-
- private:
-  WorkCall(Lane& lane, const grpc::CallbackServerContext& context, Work work, Scoped scoped,
-           Departure departure)
-      : lane_(lane),
-        connection_(context.peer()),
-        call_(context, scoped),
-        work_(std::move(work)),
-        departure_(departure) {}
-  void Run() { Finish(RunCall(call_, work_)); }
-
-  Lane& lane_;
-  const std::string connection_;
-  bool refused_ = false;
-  Call call_;
-  Work work_;
-  const Departure departure_;
-};
+grpc::ServerUnaryReactor* HandleQuick(grpc::CallbackServerContext& context,
+                                      absl::FunctionRef<absl::Status(Call&)> work,
+                                      Scoped scoped = Scoped::kYes);
 
 // A call whose work may wait: it runs on a thread of the lane.
-template <typename Work>
 grpc::ServerUnaryReactor* HandleOn(Lane& lane, const grpc::CallbackServerContext& context,
-                                   Work work, Scoped scoped,
-                                   Departure departure = Departure::kCancels) {
-  return WorkCall<Work>::Start(lane, context, std::move(work), scoped, departure);
-}
-template <typename Work>
-grpc::ServerUnaryReactor* HandleOn(Lane& lane, const grpc::CallbackServerContext& context,
-                                   Work work, Departure departure = Departure::kCancels) {
+                                   CallWork work, Scoped scoped,
+                                   Departure departure = Departure::kCancels);
+inline grpc::ServerUnaryReactor* HandleOn(Lane& lane, const grpc::CallbackServerContext& context,
+                                          CallWork work,
+                                          Departure departure = Departure::kCancels) {
   return HandleOn(lane, context, std::move(work), lane.scoped(), departure);
 }
 
