@@ -16,7 +16,7 @@ namespace {
 
 namespace content = containerd::services::content::v1;
 
-class ListAction final : public Action {
+class ListContentAction final : public Action {
  public:
   void AddFlags(FlagSet& flags) override { flags.Bool(&quiet_, "quiet", 'q', "Digests only"); }
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
@@ -62,7 +62,7 @@ class GetAction final : public Action {
   }
 };
 
-class RemoveAction final : public Action {
+class RemoveContentAction final : public Action {
  public:
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
@@ -141,7 +141,7 @@ std::vector<Verb> ContentVerbs() {
            .arguments = "[OPTIONS] [FILTER...]",
            .summary = "List blobs",
            .examples = "  ctl content ls\n",
-           .make = [] { return std::make_unique<ListAction>(); }},
+           .make = [] { return std::make_unique<ListContentAction>(); }},
           {.name = "get",
            .arguments = "DIGEST",
            .summary = "Print a blob",
@@ -157,7 +157,7 @@ std::vector<Verb> ContentVerbs() {
            .examples = "  ctl content rm sha256:...\n",
            .min_args = 1,
            .completes = "blobs",
-           .make = [] { return std::make_unique<RemoveAction>(); }},
+           .make = [] { return std::make_unique<RemoveContentAction>(); }},
           {.name = "active",
            .arguments = "",
            .summary = "List blobs that are on their way in",

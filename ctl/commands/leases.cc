@@ -17,7 +17,7 @@ namespace {
 
 namespace leases = containerd::services::leases::v1;
 
-class ListAction final : public Action {
+class ListLeasesAction final : public Action {
  public:
   void AddFlags(FlagSet& flags) override { flags.Bool(&quiet_, "quiet", 'q', "Print ids only"); }
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
@@ -44,7 +44,7 @@ class ListAction final : public Action {
   bool quiet_ = false;
 };
 
-class CreateAction final : public Action {
+class CreateLeaseAction final : public Action {
  public:
   void AddFlags(FlagSet& flags) override {
     flags.String(&id_, "id", 0, "name", "Id (default: one is made up)");
@@ -91,7 +91,7 @@ class ResourcesAction final : public Action {
   }
 };
 
-class RemoveAction final : public Action {
+class RemoveLeaseAction final : public Action {
  public:
   void AddFlags(FlagSet& flags) override {
     flags.Bool(&sync_, "sync", 0, "Wait until what it kept has been collected");
@@ -132,12 +132,12 @@ std::vector<Verb> LeaseVerbs() {
            .arguments = "[OPTIONS] [FILTER...]",
            .summary = "List leases",
            .examples = "  ctl leases ls\n",
-           .make = [] { return std::make_unique<ListAction>(); }},
+           .make = [] { return std::make_unique<ListLeasesAction>(); }},
           {.name = "create",
            .arguments = "[OPTIONS] [KEY=VALUE...]",
            .summary = "Make a lease",
            .examples = "  ctl leases create --id build -x 1h\n",
-           .make = [] { return std::make_unique<CreateAction>(); }},
+           .make = [] { return std::make_unique<CreateLeaseAction>(); }},
           {.name = "resources",
            .arguments = "LEASE",
            .summary = "List what a lease keeps",
@@ -153,7 +153,7 @@ std::vector<Verb> LeaseVerbs() {
            .examples = "  ctl leases rm --sync build\n",
            .min_args = 1,
            .completes = "leases",
-           .make = [] { return std::make_unique<RemoveAction>(); }}};
+           .make = [] { return std::make_unique<RemoveLeaseAction>(); }}};
 }
 
 }  // namespace gantry::ctl

@@ -108,7 +108,7 @@ absl::StatusOr<Value> FindManifest(Context& context, const ManifestStore& store,
   return ManifestDocument(reference, read, nullptr);
 }
 
-class CreateAction final : public Action {
+class CreateManifestAction final : public Action {
  public:
   void AddFlags(FlagSet& flags) override {
     flags.Bool(&amend_, "amend", 'a', "Add to a manifest list that is there");
@@ -356,7 +356,7 @@ class PushAction final : public Action {
   bool insecure_ = false, purge_ = false;
 };
 
-class RemoveAction final : public Action {
+class RemoveManifestAction final : public Action {
  public:
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     const ManifestStore store(context.environment());
@@ -381,7 +381,7 @@ std::vector<Verb> ManifestVerbs() {
            .examples = "  ctl manifest create localhost:5000/app:1 localhost:5000/app:1-amd64 "
                        "localhost:5000/app:1-arm64\n",
            .min_args = 2,
-           .make = [] { return std::make_unique<CreateAction>(); }},
+           .make = [] { return std::make_unique<CreateManifestAction>(); }},
           {.name = "annotate",
            .arguments = "[OPTIONS] MANIFEST_LIST MANIFEST",
            .summary = "Say for which platform a manifest of a list is",
@@ -409,7 +409,7 @@ std::vector<Verb> ManifestVerbs() {
            .summary = "Forget manifest lists that were begun here",
            .examples = "  ctl manifest rm localhost:5000/app:1\n",
            .min_args = 1,
-           .make = [] { return std::make_unique<RemoveAction>(); }}};
+           .make = [] { return std::make_unique<RemoveManifestAction>(); }}};
 }
 
 }  // namespace gantry::ctl

@@ -14,7 +14,7 @@ namespace {
 
 namespace namespaces = containerd::services::namespaces::v1;
 
-class ListAction final : public Action {
+class ListNamespacesAction final : public Action {
  public:
   void AddFlags(FlagSet& flags) override { flags.Bool(&quiet_, "quiet", 'q', "Names only"); }
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
@@ -35,7 +35,7 @@ class ListAction final : public Action {
   bool quiet_ = false;
 };
 
-class CreateAction final : public Action {
+class CreateNamespaceAction final : public Action {
  public:
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
@@ -68,7 +68,7 @@ class LabelAction final : public Action {
   }
 };
 
-class RemoveAction final : public Action {
+class RemoveNamespaceAction final : public Action {
  public:
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
@@ -103,14 +103,14 @@ std::vector<Verb> NamespaceVerbs() {
            .summary = "List namespaces",
            .examples = "  ctl namespaces ls\n",
            .max_args = 0,
-           .make = [] { return std::make_unique<ListAction>(); }},
+           .make = [] { return std::make_unique<ListNamespacesAction>(); }},
           {.name = "create",
            .aliases = {"c"},
            .arguments = "NAME [KEY=VALUE...]",
            .summary = "Make a namespace",
            .examples = "  ctl namespaces create team-a\n",
            .min_args = 1,
-           .make = [] { return std::make_unique<CreateAction>(); }},
+           .make = [] { return std::make_unique<CreateNamespaceAction>(); }},
           {.name = "label",
            .arguments = "NAME KEY=VALUE [KEY=VALUE...]",
            .summary = "Set labels of a namespace; an empty value removes one",
@@ -125,7 +125,7 @@ std::vector<Verb> NamespaceVerbs() {
            .examples = "  ctl namespaces rm team-a\n",
            .min_args = 1,
            .completes = "namespaces",
-           .make = [] { return std::make_unique<RemoveAction>(); }}};
+           .make = [] { return std::make_unique<RemoveNamespaceAction>(); }}};
 }
 
 }  // namespace gantry::ctl

@@ -43,7 +43,7 @@ bool SubnetHolds(const std::string& subnet, const std::string& address) {
   return true;
 }
 
-class ListAction final : public Action {
+class ListNetworksAction final : public Action {
  public:
   void AddFlags(FlagSet& flags) override {
     flags.Bool(&quiet_, "quiet", 'q', "Print ids only");
@@ -81,7 +81,7 @@ class ListAction final : public Action {
   FilterFlags filters_;
 };
 
-class CreateAction final : public Action {
+class CreateNetworkAction final : public Action {
  public:
   void AddFlags(FlagSet& flags) override {
     flags.String(&driver_, "driver", 'd', "name", "Kind of network (default bridge)");
@@ -274,7 +274,7 @@ class InspectNetworkAction final : public Action {
   bool verbose_ = false;
 };
 
-class RemoveAction final : public Action {
+class RemoveNetworkAction final : public Action {
  public:
   void AddFlags(FlagSet& flags) override {
     flags.Bool(&force_, "force", 'f', "Do not complain of a network that does not exist");
@@ -342,7 +342,7 @@ std::vector<Verb> NetworkVerbs() {
            .summary = "List networks",
            .examples = "  ctl network ls --filter type=custom\n",
            .max_args = 0,
-           .make = [] { return std::make_unique<ListAction>(); }},
+           .make = [] { return std::make_unique<ListNetworksAction>(); }},
           {.name = "create",
            .arguments = "[OPTIONS] NETWORK",
            .summary = "Make a network",
@@ -353,7 +353,7 @@ std::vector<Verb> NetworkVerbs() {
                        "--gateway 192.168.1.1 lan\n",
            .min_args = 1,
            .max_args = 1,
-           .make = [] { return std::make_unique<CreateAction>(); }},
+           .make = [] { return std::make_unique<CreateNetworkAction>(); }},
           {.name = "connect",
            .arguments = "[OPTIONS] NETWORK CONTAINER",
            .summary = "Connect a container to a network, at once if it runs",
@@ -385,7 +385,7 @@ std::vector<Verb> NetworkVerbs() {
            .examples = "  ctl network rm web db\n",
            .min_args = 1,
            .completes = "networks",
-           .make = [] { return std::make_unique<RemoveAction>(); }},
+           .make = [] { return std::make_unique<RemoveNetworkAction>(); }},
           {.name = "prune",
            .arguments = "[OPTIONS]",
            .summary = "Remove every network without containers",

@@ -60,7 +60,7 @@ class SnapshotAction : public Action {
   std::string snapshotter_ = "overlayfs";
 };
 
-class ListAction final : public SnapshotAction {
+class ListSnapshotsAction final : public SnapshotAction {
  public:
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     GANTRY_ASSIGN_OR_RETURN(std::vector<snapshots::Info> all, List(context, args));
@@ -145,7 +145,7 @@ class UsageAction final : public SnapshotAction {
   }
 };
 
-class RemoveAction final : public SnapshotAction {
+class RemoveSnapshotAction final : public SnapshotAction {
  public:
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
@@ -183,7 +183,7 @@ std::vector<Verb> SnapshotVerbs() {
            .arguments = "[OPTIONS] [FILTER...]",
            .summary = "List snapshots",
            .examples = "  ctl snapshots ls\n",
-           .make = [] { return std::make_unique<ListAction>(); }},
+           .make = [] { return std::make_unique<ListSnapshotsAction>(); }},
           {.name = "tree",
            .arguments = "[OPTIONS]",
            .summary = "List snapshots under their parents",
@@ -211,7 +211,7 @@ std::vector<Verb> SnapshotVerbs() {
            .examples = "  ctl snapshots rm old\n",
            .min_args = 1,
            .completes = "snapshots",
-           .make = [] { return std::make_unique<RemoveAction>(); }}};
+           .make = [] { return std::make_unique<RemoveSnapshotAction>(); }}};
 }
 
 }  // namespace gantry::ctl

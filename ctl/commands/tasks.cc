@@ -10,7 +10,7 @@ namespace {
 
 namespace tasks = containerd::services::tasks::v1;
 
-class ListAction final : public Action {
+class ListTasksAction final : public Action {
  public:
   void AddFlags(FlagSet& flags) override { flags.Bool(&quiet_, "quiet", 'q', "Print ids only"); }
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
@@ -43,7 +43,7 @@ std::vector<Verb> TaskVerbs() {
            .summary = "List the running processes of containers",
            .examples = "  ctl tasks ls\n",
            .max_args = 0,
-           .make = [] { return std::make_unique<ListAction>(); }}};
+           .make = [] { return std::make_unique<ListTasksAction>(); }}};
 }
 
 }  // namespace gantry::ctl

@@ -2,14 +2,13 @@
 
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 
 #include "supervisor/build/build_plan.h"
+#include "supervisor/distribution/url.h"
 
 namespace gantry::build {
 namespace {
@@ -27,22 +26,6 @@ bool IsV02(const v1::BuildAttestations& asked) {
 
 std::string TimeText(absl::Time time) {
   return absl::FormatTime(absl::RFC3339_full, time, absl::UTCTimeZone());
-}
-
-std::string Escaped(absl::string_view text) {
-  static constexpr char kHex[] = "0123456789ABCDEF";
-  std::string out;
-  for (const char c : text) {
-    if (absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_' || c == '.' ||
-        c == '~') {
-      out.push_back(c);
-    } else {
-      out.push_back('%');
-      out.push_back(kHex[static_cast<unsigned char>(c) >> 4]);
-      out.push_back(kHex[static_cast<unsigned char>(c) & 15]);
-    }
-  }
-  return out;
 }
 
 // {"sha256": "..."}; a digest without an algorithm is a commit.
@@ -208,13 +191,16 @@ std::string PurlOfImage(absl::string_view reference, const content::Platform& pl
     name.resize(colon);
   }
   std::vector<std::string> parts;
-  for (const absl::string_view part : absl::StrSplit(name, '/')) parts.push_back(Escaped(part));
+  for (const absl::string_view part : absl::StrSplit(name, '/'))
+    parts.push_back(distribution::UrlEncode(part));
   std::vector<std::string> qualifiers;
   if (!digest.empty()) qualifiers.push_back(absl::StrCat("digest=", digest));
   if (!platform.os.empty())
-    qualifiers.push_back(absl::StrCat("platform=", Escaped(PlatformText(platform))));
-  return absl::StrCat("pkg:docker/", absl::StrJoin(parts, "/"), "@", Escaped(version),
-                      qualifiers.empty() ? "" : "?", absl::StrJoin(qualifiers, "&"));
+    qualifiers.push_back(
+        absl::StrCat("platform=", distribution::UrlEncode(PlatformText(platform))));
+  return absl::StrCat("pkg:docker/", absl::StrJoin(parts, "/"), "@",
+                      distribution::UrlEncode(version), qualifiers.empty() ? "" : "?",
+                      absl::StrJoin(qualifiers, "&"));
 }
 
 std::string ProvenanceType(const v1::BuildAttestations& asked) {

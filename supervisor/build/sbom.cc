@@ -10,7 +10,6 @@
 #include <tuple>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -23,6 +22,7 @@
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
 #include "content-store/digest.h"
+#include "supervisor/distribution/url.h"
 
 namespace gantry::build {
 namespace {
@@ -158,35 +158,22 @@ absl::Status ReadDpkgDirectory(int root, std::vector<Package>& packages) {
 }
 
 // Text of a package URL: what is not a plain character is escaped.
-std::string Escaped(absl::string_view text) {
-  static constexpr char kHex[] = "0123456789ABCDEF";
-  std::string out;
-  for (const char c : text) {
-    if (absl::ascii_isalnum(static_cast<unsigned char>(c)) || absl::StrContains("-._~", c)) {
-      out.push_back(c);
-    } else {
-      out.push_back('%');
-      out.push_back(kHex[static_cast<unsigned char>(c) >> 4]);
-      out.push_back(kHex[static_cast<unsigned char>(c) & 15]);
-    }
-  }
-  return out;
-}
-
 std::string PurlOf(const Package& package, const PackageList& list) {
   const bool deb = package.kind == Package::Kind::kDeb;
   const std::string space =
       !list.distribution.empty() ? list.distribution : (deb ? "debian" : "alpine");
-  std::string purl = absl::StrCat("pkg:", deb ? "deb/" : "apk/", Escaped(space), "/",
-                                  Escaped(package.name), "@", Escaped(package.version));
+  std::string purl = absl::StrCat("pkg:", deb ? "deb/" : "apk/", distribution::UrlEncode(space),
+                                  "/", distribution::UrlEncode(package.name), "@",
+                                  distribution::UrlEncode(package.version));
   std::vector<std::string> qualifiers;
   if (!package.architecture.empty())
-    qualifiers.push_back(absl::StrCat("arch=", Escaped(package.architecture)));
+    qualifiers.push_back(absl::StrCat("arch=", distribution::UrlEncode(package.architecture)));
   if (!list.distribution.empty())
-    qualifiers.push_back(absl::StrCat("distro=", Escaped(list.distribution),
-                                      list.release.empty() ? "" : "-", Escaped(list.release)));
+    qualifiers.push_back(absl::StrCat("distro=", distribution::UrlEncode(list.distribution),
+                                      list.release.empty() ? "" : "-",
+                                      distribution::UrlEncode(list.release)));
   if (!package.source.empty() && package.source != package.name)
-    qualifiers.push_back(absl::StrCat("upstream=", Escaped(package.source)));
+    qualifiers.push_back(absl::StrCat("upstream=", distribution::UrlEncode(package.source)));
   for (size_t i = 0; i < qualifiers.size(); ++i)
     absl::StrAppend(&purl, i == 0 ? "?" : "&", qualifiers[i]);
   return purl;
@@ -269,8 +256,9 @@ Value SpdxDocument(const PackageList& list, const std::string& name, absl::Time 
   document.Set("dataLicense", "CC0-1.0");
   document.Set("SPDXID", kDocument);
   document.Set("name", name);
-  document.Set("documentNamespace", absl::StrCat("https://gantry.invalid/spdx/", Escaped(name), "-",
-                                                 content::Digest::Sha256Of(all).hex()));
+  document.Set("documentNamespace",
+               absl::StrCat("https://gantry.invalid/spdx/", distribution::UrlEncode(name), "-",
+                            content::Digest::Sha256Of(all).hex()));
   document.Set("comment",
                "Packages that the databases of dpkg and apk name. What was installed in another "
                "way is not listed.");

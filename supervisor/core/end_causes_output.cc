@@ -12,7 +12,7 @@ namespace {
 
 using Kind = ProgramFacts::Kind;
 
-const EndCause kCauses[] = {
+const EndCause kOutputCauses[] = {
     // --- what its last output says
     {"command-not-found", "A command of its script is not in the image.",
      "Install the package that has it, or correct its name or PATH.",
@@ -144,6 +144,6 @@ const EndCause kCauses[] = {
 
 }  // namespace
 
-absl::Span<const EndCause> OutputCauses() { return kCauses; }
+absl::Span<const EndCause> OutputCauses() { return kOutputCauses; }
 
 }  // namespace gantry::core

@@ -13,7 +13,7 @@ namespace {
 
 using Kind = ProgramFacts::Kind;
 
-const EndCause kCauses[] = {
+const EndCause kRunCauses[] = {
     // --- what ended a run: the kernel
     {"oom-killed", "The kernel killed it because the container's memory was used up.",
      "Raise {memory_bytes} ({!update} does it on a running container), or have the "
@@ -135,6 +135,6 @@ const EndCause kCauses[] = {
 
 }  // namespace
 
-absl::Span<const EndCause> RunCauses() { return kCauses; }
+absl::Span<const EndCause> RunCauses() { return kRunCauses; }
 
 }  // namespace gantry::core

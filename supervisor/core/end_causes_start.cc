@@ -12,7 +12,7 @@ namespace {
 
 using Kind = ProgramFacts::Kind;
 
-const EndCause kCauses[] = {
+const EndCause kStartCauses[] = {
     // --- what did not begin: the program
     {"program-missing", "The program is not in the container's file system.",
      "Correct {command} or {entrypoint}, or give the whole path; {!inspect} shows what is "
@@ -201,6 +201,6 @@ const EndCause kCauses[] = {
 
 }  // namespace
 
-absl::Span<const EndCause> StartCauses() { return kCauses; }
+absl::Span<const EndCause> StartCauses() { return kStartCauses; }
 
 }  // namespace gantry::core

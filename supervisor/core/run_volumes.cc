@@ -30,7 +30,6 @@
 namespace gantry::core {
 namespace {
 
-constexpr char kLocal[] = "local";
 constexpr absl::Duration kStartLimit = absl::Seconds(3);
 
 volume::Options OptionsOf(const metadata::StoredVolume& volume) {
@@ -156,7 +155,7 @@ absl::StatusOr<std::string> RunVolumes::Mount(const CallContext& context, const 
                                               const std::string& user) {
   GANTRY_ASSIGN_OR_RETURN(const metadata::StoredVolume volume,
                           parts_.store->Find({context.ns, ""}, name));
-  if (volume.record.driver() != kLocal) {
+  if (volume.record.driver() != volume::kLocalDriver) {
     GANTRY_ASSIGN_OR_RETURN(const OperationLock turn,
                             turns_.Acquire(context.ns, name, context.cancel, Interruptible::kNo));
     GANTRY_ASSIGN_OR_RETURN(std::string at, MountByPlugin(context, volume, user));
@@ -199,7 +198,7 @@ void RunVolumes::Unmount(const CallContext& context, const std::string& name,
     if (last) users_.erase(users);
   }
   const absl::StatusOr<metadata::StoredVolume> volume = parts_.store->Find({context.ns, ""}, name);
-  if (volume.ok() && volume->record.driver() != kLocal) {
+  if (volume.ok() && volume->record.driver() != volume::kLocalDriver) {
     const absl::Status gone = UnmountByPlugin(nullptr, context.ns, volume->record, user);
     LOG_IF(WARNING, !gone.ok()) << "ns=" << context.ns << " volume=" << name << " " << gone;
     return;
@@ -297,7 +296,7 @@ absl::Status RunVolumes::Show(const CallContext& context, const LoadedContainer&
                           parts_.store->Find({context.ns, ""}, mount.volume_name()));
   const std::string& driver = volume.record.driver();
   std::string data = parts_.local->DataDirectory({context.ns, mount.volume_name()});
-  if (driver != kLocal) {
+  if (driver != volume::kLocalDriver) {
     if (parts_.plugins == nullptr) {
       return absl::NotFoundError(absl::StrCat("error looking up volume plugin ", driver,
                                               ": plugin \"", driver, "\" not found"));
@@ -334,7 +333,7 @@ absl::Status RunVolumes::Reconcile(const std::vector<LoadedContainer>& running) 
   GANTRY_ASSIGN_OR_RETURN(const std::vector<metadata::StoredVolume> stored, parts_.store->List(""));
   std::set<Key> mountable;
   for (const metadata::StoredVolume& one : stored) {
-    if (one.record.driver() == kLocal && volume::IsMounted(OptionsOf(one)))
+    if (one.record.driver() == volume::kLocalDriver && volume::IsMounted(OptionsOf(one)))
       mountable.insert({one.ns, one.record.name()});
   }
   std::set<Key> runs;

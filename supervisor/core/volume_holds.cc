@@ -13,8 +13,6 @@ namespace {
 
 using metadata::StoredVolume;
 
-constexpr char kLocal[] = "local";
-
 }  // namespace
 
 VolumeHolds::VolumeHolds(VolumeService& service) : service_(service), parts_(service.parts_) {}
@@ -62,7 +60,7 @@ VolumeHolds::Held VolumeHolds::HoldInTurn(const StoredVolume& volume) {
   Held held;
   held.name = volume.record.name();
   held.driver = volume.record.driver();
-  const bool plugin = volume.record.driver() != kLocal;
+  const bool plugin = volume.record.driver() != volume::kLocalDriver;
   if (!plugin) held.data_directory = parts_.local->DataDirectory({volume.ns, volume.record.name()});
   const volume::Options options(volume.record.options().begin(), volume.record.options().end());
   held.is_mount = plugin || volume::IsMounted(options);

@@ -18,10 +18,6 @@ namespace {
 
 using metadata::StoredVolume;
 
-constexpr char kLocal[] = "local";
-
-bool IsOfPlugin(const StoredVolume& volume) { return volume.record.driver() != kLocal; }
-
 }  // namespace
 
 absl::StatusOr<StoredVolume> VolumeService::MakeOfPlugin(const CallContext& context,
@@ -90,7 +86,7 @@ void VolumeService::AddOfPlugins(const CallContext& context,
   std::set<std::string> names;
   for (const StoredVolume& one : stored) {
     names.insert(one.record.name());
-    if (IsOfPlugin(one)) drivers.insert(one.record.driver());
+    if (one.record.driver() != volume::kLocalDriver) drivers.insert(one.record.driver());
   }
   for (const std::string& driver : drivers) {
     const absl::StatusOr<std::vector<volume::PluginVolume>> theirs =
@@ -122,7 +118,7 @@ void VolumeService::AddOfPlugins(const CallContext& context,
 }
 
 std::vector<std::string> VolumeService::Drivers() const {
-  std::vector<std::string> names = {kLocal};
+  std::vector<std::string> names = {volume::kLocalDriver};
   if (parts_.plugins == nullptr) return names;
   for (std::string& one : parts_.plugins->Names()) names.push_back(std::move(one));
   return names;

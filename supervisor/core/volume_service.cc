@@ -31,8 +31,6 @@ namespace {
 using metadata::StoredVolume;
 using volume::VolumeKey;
 
-constexpr char kLocal[] = "local";
-
 std::string RandomVolumeName() {
   std::string random(32, '\0');
   size_t done = 0;
@@ -45,7 +43,9 @@ std::string RandomVolumeName() {
 
 VolumeKey KeyOf(const StoredVolume& volume) { return {volume.ns, volume.record.name()}; }
 
-bool IsOfPlugin(const StoredVolume& volume) { return volume.record.driver() != kLocal; }
+bool IsOfPlugin(const StoredVolume& volume) {
+  return volume.record.driver() != volume::kLocalDriver;
+}
 
 bool IsAnonymous(const StoredVolume& volume) {
   return volume.record.labels().contains(kAnonymousVolumeLabel);
@@ -106,7 +106,7 @@ absl::StatusOr<StoredVolume> VolumeService::FindOrMake(const CallContext& contex
                                                        const v1::CreateVolumeRequest& request,
                                                        const std::string& name, bool kept,
                                                        bool going) {
-  const std::string driver = request.driver().empty() ? kLocal : request.driver();
+  const std::string driver = request.driver().empty() ? volume::kLocalDriver : request.driver();
   absl::StatusOr<StoredVolume> found = parts_.store->Find({context.ns, ""}, name);
   if (found.ok()) {
     if (request.driver().empty() || found->record.driver() == driver) return found;
@@ -115,11 +115,11 @@ absl::StatusOr<StoredVolume> VolumeService::FindOrMake(const CallContext& contex
                                                  name, "': volume name must be unique"));
   }
   if (!absl::IsNotFound(found.status())) return found.status();
-  if (driver != kLocal && parts_.plugins == nullptr) {
+  if (driver != volume::kLocalDriver && parts_.plugins == nullptr) {
     return absl::NotFoundError(absl::StrCat("error looking up volume plugin ", driver,
                                             ": plugin \"", driver, "\" not found"));
   }
-  if (driver != kLocal) return MakeOfPlugin(context, request, name, kept, going);
+  if (driver != volume::kLocalDriver) return MakeOfPlugin(context, request, name, kept, going);
   return MakeInTurn(context, request, name, kept, going, /*fill=*/nullptr);
 }
 
@@ -131,7 +131,7 @@ absl::StatusOr<StoredVolume> VolumeService::MakeInTurn(
   StoredVolume fresh;
   fresh.ns = context.ns;
   fresh.record.set_name(name);
-  fresh.record.set_driver(kLocal);
+  fresh.record.set_driver(volume::kLocalDriver);
   *fresh.record.mutable_options() = request.options();
   *fresh.record.mutable_labels() = request.labels();
   fresh.record.set_anonymous(IsAnonymous(fresh));
@@ -159,7 +159,7 @@ absl::StatusOr<StoredVolume> VolumeService::MakeInTurn(
   // A mark that stays is taken away by the next start.
   const absl::Status noted = parts_.local->NoteRecorded(KeyOf(fresh));
   LOG_IF(WARNING, !noted.ok()) << "ns=" << context.ns << " volume=" << name << " " << noted;
-  Publish(context, action::kCreate, name, {{"driver", kLocal}});
+  Publish(context, action::kCreate, name, {{"driver", volume::kLocalDriver}});
   return made;
 }
 
@@ -350,7 +350,7 @@ absl::StatusOr<v1::PruneVolumesResponse> VolumeService::Prune(
   v1::PruneVolumesResponse response;
   for (const StoredVolume& one : stored) {
     const std::string& name = one.record.name();
-    if (one.record.driver() != kLocal || !one.record.options().empty()) continue;
+    if (one.record.driver() != volume::kLocalDriver || !one.record.options().empty()) continue;
     if (!all && !IsAnonymous(one)) continue;
     if (!filters.LabelsMatch(one.record.labels()) || users.count(name) > 0) continue;
     const Turn turn(*this, {context.ns, name});

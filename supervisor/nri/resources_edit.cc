@@ -14,11 +14,6 @@ namespace {
 
 using nlohmann::json;
 
-absl::Status Refused(const Editor& editor, absl::string_view what) {
-  return absl::InvalidArgumentError(absl::StrCat("NRI plugin ", editor.plugin, ": container ",
-                                                 editor.container.substr(0, 12), ": ", what));
-}
-
 // What is set in `change`, one field after the other, each claimed. `set` is called with the place
 // in the configuration.
 class Fields {

@@ -20,11 +20,6 @@ namespace {
 
 using nlohmann::json;
 
-absl::Status Refused(const Editor& editor, absl::string_view what) {
-  return absl::InvalidArgumentError(absl::StrCat("NRI plugin ", editor.plugin, ": container ",
-                                                 editor.container.substr(0, 12), ": ", what));
-}
-
 // "-NAME" stands for the removal of NAME.
 bool TakeRemoval(absl::string_view& name) {
   if (name.size() < 2 || name.front() != '-') return false;
@@ -497,6 +492,11 @@ absl::Status EditLinux(const wire::LinuxContainerAdjustment& change, const Edito
 }
 
 }  // namespace
+
+absl::Status Refused(const Editor& editor, absl::string_view what) {
+  return absl::InvalidArgumentError(absl::StrCat("NRI plugin ", editor.plugin, ": container ",
+                                                 editor.container.substr(0, 12), ": ", what));
+}
 
 absl::Status Adjust(const wire::ContainerAdjustment& change, const Editor& editor, json& spec,
                     std::vector<std::string>& cdi_devices) {

@@ -25,6 +25,9 @@ struct Editor {
   Owners* owners;
 };
 
+// kInvalidArgument that names the plugin and the container.
+absl::Status Refused(const Editor& editor, absl::string_view what);
+
 // kInvalidArgument: the adjustment; kFailedPrecondition: another plugin was first. The names of CDI
 // devices are added to `cdi_devices`; the configuration is not changed for them.
 absl::Status Adjust(const wire::ContainerAdjustment& change, const Editor& editor,

@@ -14,6 +14,9 @@
 
 namespace gantry::volume {
 
+// The driver of volumes that no plugin makes.
+inline constexpr char kLocalDriver[] = "local";
+
 using Options = std::map<std::string, std::string>;
 
 // kInvalidArgument: an unknown option, one that lacks the one it belongs to, or a size that is

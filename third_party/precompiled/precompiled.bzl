@@ -1,4 +1,4 @@
-"""Precompiled headers, and the C++ rules that use them.
+"""What makes compiling fast: precompiled headers, sources compiled together, and the C++ rules that use both.
 
 Two thirds of the time of a clean build went into parsing the same few headers of the standard library, Abseil and
 GoogleTest. GCC reads them here once, and each compilation starts from what it remembered.
@@ -8,8 +8,12 @@ source, which gives it the flags of any other one, among them those that .bazelr
 a precompiled header of it by one more flag. Where a source has flags of its own that do not fit (-Os), GCC leaves
 the precompiled header alone and finds a header without a line.
 
-So sources must include what they use as if none of this was there, and the configurations without precompiled headers
-(--define=precompiled=no, see .bazelrc) hold them to it.
+Sources of one library have most of their headers in common, and the templates that they use. They are compiled together, up to
+eight at once, in half the time. One source therefore sees what another one of its library has in an unnamed namespace:
+names there are to differ, or the library says `together = False`.
+
+Sources must include what they use as if none of this was there, and the configurations without it (--define=precompiled=no,
+see .bazelrc) hold them to it. Who changes one source over and over may want that in user.bazelrc.
 """
 
 load("@bazel_tools//tools/cpp:toolchain_utils.bzl", "find_cpp_toolchain")
@@ -81,26 +85,68 @@ _USERS_OF = [
     "//third_party:gtest_main",
 ]
 
-def _with_precompiled_header(rule, srcs = [], copts = [], deps = [], **kwargs):
+# So many sources are compiled as one. More would leave one of two processors without work at the end of a room.
+_SOURCES_AT_ONCE = 8
+
+def _part_impl(ctx):
+    source = ctx.actions.declare_file(ctx.label.name + ".cc")
+    ctx.actions.run_shell(
+        inputs = ctx.files.srcs,
+        outputs = [source],
+        arguments = [source.path] + [f.path for f in ctx.files.srcs],
+        command = """out=$1; shift; for f; do printf '#line 1 "%s"\\n' "$f"; cat "$f"; done > "$out" """,
+        mnemonic = "JoinSources",
+    )
+    return [DefaultInfo(files = depset([source]))]
+
+_part = rule(
+    doc = "Sources one behind the other.",
+    implementation = _part_impl,
+    attrs = {"srcs": attr.label_list(allow_files = [".cc"], mandatory = True)},
+)
+
+def _fast(kind, name, srcs = [], copts = [], deps = [], together = True, **kwargs):
     # Bazel's own packages see these rules too.
-    if native.repository_name() == "@" and srcs and type(deps) == "list" and any([d in _USERS_OF for d in deps]):
-        of_tests = type(srcs) == "list" and any([s.endswith("_test.cc") for s in srcs])
-        name = "tests" if of_tests else "sources"
-        copts = copts + select({
-            "//third_party/precompiled:off": [],
-            "//conditions:default": _COPTS + ["-include", "$(BINDIR)/third_party/precompiled/%s.h" % name],
-        })
-        deps = deps + select({
-            "//third_party/precompiled:off": [],
-            "//conditions:default": ["//third_party/precompiled:" + name],
-        })
-    rule(srcs = srcs, copts = copts, deps = deps, **kwargs)
+    if native.repository_name() == "@" and type(srcs) == "list" and type(deps) == "list":
+        sources = [s for s in srcs if s.endswith(".cc") and ":" not in s]
+        if srcs and any([d in _USERS_OF for d in deps]):
+            header = "tests" if any([s.endswith("_test.cc") for s in sources]) else "sources"
+            copts = copts + select({
+                "//third_party/precompiled:off": [],
+                "//conditions:default": _COPTS + ["-include", "$(BINDIR)/third_party/precompiled/%s.h" % header],
+            })
+            deps = deps + select({
+                "//third_party/precompiled:off": [],
+                "//conditions:default": ["//third_party/precompiled:" + header],
+            })
+        if together and kind == native.cc_library and len(sources) > 1 and not [s for s in sources if s.endswith("_test.cc")]:
+            parts = (len(sources) + _SOURCES_AT_ONCE - 1) // _SOURCES_AT_ONCE
+            each = (len(sources) + parts - 1) // parts
+            names = []
+            for i in range(parts):
+                names.append("%s_part_%d" % (name, i + 1))
+                _part(
+                    name = names[-1],
+                    srcs = sources[i * each:(i + 1) * each],
+                    visibility = ["//visibility:private"],
+                )
+            copts = copts + select({
+                "//third_party/precompiled:off": [],
+                # Sources look like headers to it.
+                "//conditions:default": ["-Wno-subobject-linkage"],
+            })
+            srcs = [s for s in srcs if s not in sources] + select({
+                "//third_party/precompiled:off": sources,
+                "//conditions:default": names,
+            })
+    kind(name = name, srcs = srcs, copts = copts, deps = deps, **kwargs)
 
-def cc_binary(**kwargs):
-    _with_precompiled_header(native.cc_binary, **kwargs)
+def cc_binary(name, **kwargs):
+    _fast(native.cc_binary, name, **kwargs)
 
-def cc_library(**kwargs):
-    _with_precompiled_header(native.cc_library, **kwargs)
+def cc_library(name, **kwargs):
+    _fast(native.cc_library, name, **kwargs)
 
-def cc_test(**kwargs):
-    _with_precompiled_header(native.cc_test, **kwargs)
+# Linked in half the time.
+def cc_test(name, linkopts = [], **kwargs):
+    _fast(native.cc_test, name, linkopts = linkopts + ["-fuse-ld=mold"], **kwargs)

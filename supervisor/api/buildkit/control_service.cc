@@ -29,7 +29,7 @@ namespace {
 namespace control = moby::buildkit::v1;
 
 // Calls of one connection at once. Each build has two that last as long as it.
-constexpr size_t kShare = 256;
+constexpr size_t kControlShare = 256;
 
 Attributes MapOf(const google::protobuf::Map<std::string, std::string>& map) {
   return {map.begin(), map.end()};
@@ -100,7 +100,7 @@ class ControlService final : public control::Control::CallbackService {
         cache_(cache),
         history_(history),
         version_(std::move(version)),
-        work_(work, kShare, Scoped::kDefault) {}
+        work_(work, kControlShare, Scoped::kDefault) {}
 
   grpc::ServerUnaryReactor* Solve(grpc::CallbackServerContext* context,
                                   const control::SolveRequest* request,

@@ -18,7 +18,7 @@ namespace {
 
 namespace frontend = moby::buildkit::v1::frontend;
 
-constexpr size_t kShare = 256;
+constexpr size_t kGatewayShare = 256;
 // The build that a call belongs to.
 constexpr char kBuildId[] = "buildkit-controlapi-buildid";
 constexpr uint32_t kDirectory = 1u << 31;
@@ -67,7 +67,7 @@ constexpr const char* kBuildCaps[] = {
 class GatewayService final : public frontend::LLBBridge::CallbackService {
  public:
   GatewayService(Solver& solver, SolveJobs& jobs, Executor& work)
-      : solver_(solver), jobs_(jobs), work_(work, kShare, Scoped::kDefault) {}
+      : solver_(solver), jobs_(jobs), work_(work, kGatewayShare, Scoped::kDefault) {}
 
   grpc::ServerUnaryReactor* Ping(grpc::CallbackServerContext* context, const frontend::PingRequest*,
                                  frontend::PongResponse* response) override {

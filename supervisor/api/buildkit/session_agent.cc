@@ -27,7 +27,7 @@ constexpr char kCheck[] = "/moby.sshforward.v1.SSH/CheckAgent";
 constexpr char kForward[] = "/moby.sshforward.v1.SSH/ForwardAgent";
 constexpr char kAgentId[] = "buildkit.ssh.id";
 // What an agent is asked and answers is small.
-constexpr size_t kPieceBytes = 16 << 10;
+constexpr size_t kAgentPieceBytes = 16 << 10;
 
 }  // namespace
 
@@ -55,7 +55,7 @@ class SessionAgents::Connection {
                               shutdown(ours_.get(), SHUT_WR);
                             }));
     GANTRY_ASSIGN_OR_RETURN(from_step_, NewThread([this] {
-                              std::string piece(kPieceBytes, '\0');
+                              std::string piece(kAgentPieceBytes, '\0');
                               ssh::BytesMessage message;
                               while (true) {
                                 const ssize_t n = read(ours_.get(), piece.data(), piece.size());

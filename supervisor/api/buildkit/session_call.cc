@@ -19,7 +19,7 @@ namespace {
 
 using moby::buildkit::v1::BytesMessage;
 
-constexpr size_t kPieceBytes = 64 << 10;
+constexpr size_t kCallPieceBytes = 64 << 10;
 
 void AwaitReady(int fd, short events) {
   pollfd one = {fd, events, 0};
@@ -100,7 +100,7 @@ class SessionCall final : public OutgoingCall<SessionReactor, BytesMessage>,
   }
 
   void Outgoing() {
-    std::string buffer(kPieceBytes, '\0');
+    std::string buffer(kCallPieceBytes, '\0');
     while (true) {
       const ssize_t got = recv(own_.get(), buffer.data(), buffer.size(), 0);
       if (got < 0 && errno == EAGAIN) {

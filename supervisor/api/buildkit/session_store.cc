@@ -25,7 +25,7 @@ namespace wire = containerd::services::content::v1;
 constexpr char kRead[] = "/containerd.services.content.v1.Content/Read";
 constexpr char kWrite[] = "/containerd.services.content.v1.Content/Write";
 constexpr char kStoreId[] = "buildkit-attachable-store-id";
-constexpr size_t kPieceBytes = 1 << 20;
+constexpr size_t kBlobPieceBytes = 1 << 20;
 
 class ReadStream : public ByteSource {
  public:
@@ -139,7 +139,7 @@ class SessionTaker : public core::BlobTaker {
     request.set_total(blob.size_bytes);
     request.set_expected(blob.digest.str());
     wire::WriteContentResponse response;
-    std::string piece(kPieceBytes, '\0');
+    std::string piece(kBlobPieceBytes, '\0');
     int64_t offset = 0;
     bool open = true;
     do {

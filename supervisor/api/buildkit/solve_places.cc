@@ -15,7 +15,7 @@
 namespace gantry::api::buildkit {
 namespace {
 
-absl::StatusOr<bool> Flag(absl::string_view what, absl::string_view text) {
+absl::StatusOr<bool> FlagOrTrue(absl::string_view what, absl::string_view text) {
   bool flag = true;
   if (!text.empty() && !absl::SimpleAtob(text, &flag))
     return absl::InvalidArgumentError(
@@ -44,13 +44,13 @@ absl::StatusOr<bool> ReadForm(const std::string& key, const std::string& value, 
           absl::StrCat("compression-level=", value, ": a number from 0 to 22"));
     out.set_compression_level(level);
   } else if (key == "force-compression") {
-    GANTRY_ASSIGN_OR_RETURN(const bool force, Flag(key, value));
+    GANTRY_ASSIGN_OR_RETURN(const bool force, FlagOrTrue(key, value));
     out.set_force_compression(force);
   } else if (key == "oci-mediatypes") {
-    GANTRY_ASSIGN_OR_RETURN(const bool oci, Flag(key, value));
+    GANTRY_ASSIGN_OR_RETURN(const bool oci, FlagOrTrue(key, value));
     out.set_oci_media_types(oci);
   } else if (key == "registry.insecure") {
-    GANTRY_ASSIGN_OR_RETURN(const bool insecure, Flag(key, value));
+    GANTRY_ASSIGN_OR_RETURN(const bool insecure, FlagOrTrue(key, value));
     out.set_insecure(insecure);
   } else {
     return false;
@@ -82,22 +82,22 @@ absl::Status ReadExporterKey(const std::string& type, const std::string& key,
     for (const absl::string_view name : absl::StrSplit(value, ',', absl::SkipEmpty()))
       output.add_names(std::string(absl::StripAsciiWhitespace(name)));
   } else if (key == "push") {
-    GANTRY_ASSIGN_OR_RETURN(const bool push, Flag(key, value));
+    GANTRY_ASSIGN_OR_RETURN(const bool push, FlagOrTrue(key, value));
     output.set_push(push);
   } else if (key == "push-by-digest") {
-    GANTRY_ASSIGN_OR_RETURN(const bool asked, Flag(key, value));
+    GANTRY_ASSIGN_OR_RETURN(const bool asked, FlagOrTrue(key, value));
     output.set_push_by_digest(asked);
   } else if (key == "store") {
-    GANTRY_ASSIGN_OR_RETURN(const bool store, Flag(key, value));
+    GANTRY_ASSIGN_OR_RETURN(const bool store, FlagOrTrue(key, value));
     output.set_no_store(!store);
   } else if (key == "rewrite-timestamp") {
-    GANTRY_ASSIGN_OR_RETURN(const bool rewrite, Flag(key, value));
+    GANTRY_ASSIGN_OR_RETURN(const bool rewrite, FlagOrTrue(key, value));
     output.set_rewrite_timestamp(rewrite);
   } else if (key == "platform-split") {
-    GANTRY_ASSIGN_OR_RETURN(const bool split, Flag(key, value));
+    GANTRY_ASSIGN_OR_RETURN(const bool split, FlagOrTrue(key, value));
     output.set_platform_split(split);
   } else if (key == "tar") {
-    GANTRY_ASSIGN_OR_RETURN(const bool tar, Flag(key, value));
+    GANTRY_ASSIGN_OR_RETURN(const bool tar, FlagOrTrue(key, value));
     if (!tar)
       return absl::UnimplementedError(
           absl::StrCat("output type ", type, " without tar is not supported"));
@@ -188,10 +188,10 @@ absl::Status AddCacheExport(const std::string& type, const Attributes& attribute
             absl::StrCat("cache-to mode=", value, ": there is min and max"));
       place.set_all_steps(value == "max");
     } else if (key == "ignore-error") {
-      GANTRY_ASSIGN_OR_RETURN(const bool ignore, Flag(key, value));
+      GANTRY_ASSIGN_OR_RETURN(const bool ignore, FlagOrTrue(key, value));
       place.set_ignore_error(ignore);
     } else if (key == "image-manifest") {
-      GANTRY_ASSIGN_OR_RETURN(const bool manifest, Flag(key, value));
+      GANTRY_ASSIGN_OR_RETURN(const bool manifest, FlagOrTrue(key, value));
       place.set_index(!manifest);
     } else if (key == "tag") {
       place.set_tag(value);

@@ -23,7 +23,7 @@ namespace gantry::api::cri {
 namespace {
 
 // Looks this often whether the client has gone.
-constexpr absl::Duration kLook = absl::Milliseconds(250);
+constexpr absl::Duration kEventLook = absl::Milliseconds(250);
 
 class EventSender {
  public:
@@ -48,7 +48,7 @@ class EventSender {
       GANTRY_RETURN_IF_ERROR(cancel.Check());
       {
         absl::MutexLock lock(&mu);
-        mu.AwaitWithTimeout(absl::Condition(&more), kLook);
+        mu.AwaitWithTimeout(absl::Condition(&more), kEventLook);
         more = false;
       }
       while (const core::EventPtr event = events->Pop()) {

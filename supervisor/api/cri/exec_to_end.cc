@@ -18,7 +18,7 @@ namespace {
 
 constexpr size_t kExecOutputBytes = 16 << 20;  // of each stream
 // Looks this often whether the client has gone.
-constexpr absl::Duration kLook = absl::Milliseconds(250);
+constexpr absl::Duration kExecLook = absl::Milliseconds(250);
 
 // How a command ended, for a caller that may leave before.
 struct Awaited {
@@ -43,7 +43,7 @@ absl::Status ExecToEnd(core::ExecRunner& runner, Call& call, const std::string& 
         awaited->over.Notify();
       });
   // A command without a time limit would keep this thread for as long as it runs.
-  while (!awaited->over.WaitForNotificationWithTimeout(kLook)) {
+  while (!awaited->over.WaitForNotificationWithTimeout(kExecLook)) {
     const absl::Status wanted = call.cancel().Check();
     if (wanted.ok()) continue;
     give_up();

@@ -25,12 +25,10 @@
 namespace gantry::api::cri {
 namespace {
 
-constexpr size_t kPieceBytes = 32 << 10;
+constexpr size_t kForwardedBytes = 32 << 10;
 // Of one connection, for a program in the pod that does not read. Beyond, nothing more is read from
 // the client, whose other connections wait then too.
 constexpr size_t kMostUnsent = 1 << 20;
-
-absl::Duration Now() { return Clock::Real().Monotonic(); }
 
 absl::StatusOr<UniqueFd> NewSocket(int netns, int family) {
   UniqueFd made;
@@ -130,7 +128,7 @@ class ForwardSession {
     absl::Duration next = absl::InfiniteDuration();
     for (Forward& one : forwards_) {
       if (one.data.has_value() && one.error.has_value()) continue;
-      if (one.since + creation_time > Now()) {
+      if (one.since + creation_time > Clock::Real().Monotonic()) {
         next = std::min(next, one.since + creation_time);
         continue;
       }
@@ -181,7 +179,7 @@ class ForwardSession {
     if (found == keys_.end()) {
       forwards_.emplace_back();
       forwards_.back().port = static_cast<uint16_t>(port);
-      forwards_.back().since = Now();
+      forwards_.back().since = Clock::Real().Monotonic();
       found = keys_.emplace(key, &forwards_.back()).first;
     }
     Forward& one = *found->second;
@@ -272,7 +270,7 @@ class ForwardSession {
 
   void Receive(Forward& one) {
     if (one.pod_finished) return;
-    char buffer[kPieceBytes];
+    char buffer[kForwardedBytes];
     const ssize_t got = recv(one.socket.get(), buffer, sizeof buffer, 0);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (got > 0) {

@@ -16,6 +16,7 @@
 #include "proto/gantry/v1/types.pb.h"
 #include "proto/record/v1/record.pb.h"
 #include "supervisor/api/cri/cri_door.h"
+#include "supervisor/api/cri/in_namespace.h"
 #include "supervisor/api/cri/translate.h"
 #include "supervisor/api/grpc/call.h"
 #include "supervisor/api/grpc/lane.h"
@@ -30,25 +31,17 @@
 namespace gantry::api::cri {
 namespace {
 
-constexpr size_t kShare = 256;
+constexpr size_t kImageShare = 256;
 constexpr size_t kMaxUsers = 8192;
 
 // Of the record of an image that is not to be collected (supervisor/metadata/image_store.h).
 constexpr char kPinnedLabel[] = "io.cri-containerd.pinned";
 constexpr char kPinned[] = "pinned";
 
-core::CallContext InNamespace(const Call& call) {
-  core::CallContext context = call.context();
-  context.ns = kNamespace;
-  context.lease.clear();
-  context.caller.door = "CRI";
-  return context;
-}
-
 class ImageService final : public wire::ImageService::CallbackService {
  public:
   ImageService(const CriParts& parts, Executor& work)
-      : parts_(parts), lane_(work, kShare, Scoped::kNo) {}
+      : parts_(parts), lane_(work, kImageShare, Scoped::kNo) {}
 
   grpc::ServerUnaryReactor* ListImages(grpc::CallbackServerContext* context,
                                        const wire::ListImagesRequest* request,

@@ -13,16 +13,14 @@
 namespace gantry::api::cri {
 namespace {
 
-constexpr size_t kPieceBytes = 64 << 10;
+constexpr size_t kReadBytes = 64 << 10;
 // How long a client may take for the last of what it is sent, and to close its side after it.
 constexpr absl::Duration kLastSend = absl::Seconds(30);
 constexpr absl::Duration kLinger = absl::Seconds(5);
 
-absl::Duration Now() { return Clock::Real().Monotonic(); }
-
 int PollTimeout(absl::Duration deadline) {
   if (deadline == absl::InfiniteDuration()) return -1;
-  const int64_t left = absl::ToInt64Milliseconds(deadline - Now()) + 1;
+  const int64_t left = absl::ToInt64Milliseconds(deadline - Clock::Real().Monotonic()) + 1;
   return static_cast<int>(std::clamp<int64_t>(left, 0, 1 << 30));
 }
 
@@ -33,7 +31,7 @@ absl::Status Gone() { return absl::CancelledError("the client has gone"); }
 absl::Status LinkConnection::Wait(bool read, absl::Duration deadline, std::vector<pollfd>& more,
                                   std::vector<LinkEvent>& events) {
   if (!std::exchange(begun_, true)) {
-    active_ = Now();
+    active_ = Clock::Real().Monotonic();
     events = link_->Begin();
     GANTRY_RETURN_IF_ERROR(Feed(std::exchange(read_already_, {}), events));
     if (!events.empty()) return absl::OkStatus();
@@ -52,7 +50,8 @@ absl::Status LinkConnection::Wait(bool read, absl::Duration deadline, std::vecto
   for (size_t i = 0; i < more.size(); ++i)
     more[i].revents = ready > 0 ? all[i + 2].revents : short{0};
   if (ready <= 0) {
-    if (Now() >= idle) return absl::DeadlineExceededError("the connection was idle for too long");
+    if (Clock::Real().Monotonic() >= idle)
+      return absl::DeadlineExceededError("the connection was idle for too long");
     return absl::OkStatus();
   }
   if (all[1].revents != 0) return absl::UnavailableError("the daemon stops");
@@ -63,11 +62,11 @@ absl::Status LinkConnection::Wait(bool read, absl::Duration deadline, std::vecto
 }
 
 absl::Status LinkConnection::Receive(std::vector<LinkEvent>& events) {
-  char buffer[kPieceBytes];
+  char buffer[kReadBytes];
   const ssize_t got = recv(socket_.get(), buffer, sizeof buffer, 0);
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return absl::OkStatus();
   if (got <= 0) return Gone();
-  active_ = Now();
+  active_ = Clock::Real().Monotonic();
   return Feed(absl::string_view(buffer, static_cast<size_t>(got)), events);
 }
 
@@ -94,7 +93,7 @@ absl::Status LinkConnection::Send() {
         send(socket_.get(), unsent_.data() + sent_, unsent_.size() - sent_, MSG_NOSIGNAL);
     if (sent >= 0) {
       sent_ += static_cast<size_t>(sent);
-      active_ = Now();
+      active_ = Clock::Real().Monotonic();
       continue;
     }
     if (errno == EINTR) continue;
@@ -105,7 +104,7 @@ absl::Status LinkConnection::Send() {
 
 void LinkConnection::Close() {
   link_->End();
-  const absl::Duration send_until = Now() + kLastSend;
+  const absl::Duration send_until = Clock::Real().Monotonic() + kLastSend;
   while (Send().ok() && sent_ < unsent_.size()) {
     pollfd waits[2] = {{socket_.get(), POLLOUT, 0}, {stop_, POLLIN, 0}};
     if (poll(waits, 2, PollTimeout(send_until)) <= 0 || waits[1].revents != 0) return;
@@ -113,9 +112,9 @@ void LinkConnection::Close() {
   // A socket that is closed while bytes wait in it sends a reset, which may overtake what was sent.
   // So what the client still sends is read and dropped until it closes.
   shutdown(socket_.get(), SHUT_WR);
-  const absl::Duration linger_until = Now() + kLinger;
+  const absl::Duration linger_until = Clock::Real().Monotonic() + kLinger;
   char dropped[4096];
-  while (Now() < linger_until) {
+  while (Clock::Real().Monotonic() < linger_until) {
     pollfd waits[2] = {{socket_.get(), POLLIN, 0}, {stop_, POLLIN, 0}};
     if (poll(waits, 2, PollTimeout(linger_until)) <= 0 || waits[1].revents != 0) return;
     const ssize_t got = recv(socket_.get(), dropped, sizeof dropped, 0);

@@ -24,7 +24,6 @@ struct Row {
 
 constexpr const char* kLabels[] = {"pod", "namespace", "container", "id", "image"};
 constexpr uint64_t kNanos = 1000000000;
-constexpr uint64_t kNoLimit = uint64_t{1} << 62;
 constexpr uint64_t kCpuPeriod = 100000;
 
 Values One(uint64_t value) { return {{"", value}}; }

@@ -21,6 +21,7 @@
 #include "supervisor/api/cri/container_now.h"
 #include "supervisor/api/cri/cri_door.h"
 #include "supervisor/api/cri/exec_to_end.h"
+#include "supervisor/api/cri/in_namespace.h"
 #include "supervisor/api/cri/runtime_status.h"
 #include "supervisor/api/cri/sampler.h"
 #include "supervisor/api/cri/stats.h"
@@ -42,7 +43,7 @@ namespace gantry::api::cri {
 namespace {
 
 // The kubelet has one connection for everything.
-constexpr size_t kShare = 512;
+constexpr size_t kRuntimeShare = 512;
 constexpr size_t kMaxProfileBytes = 4 << 20;
 constexpr size_t kItemsPerMessage = 100;
 
@@ -50,18 +51,10 @@ constexpr char kRuntimeName[] = "gantry";
 constexpr char kKubeletVersion[] = "0.1.0";
 constexpr char kApiVersion[] = "v1";
 
-core::CallContext InNamespace(const Call& call) {
-  core::CallContext context = call.context();
-  context.ns = kNamespace;
-  context.lease.clear();
-  context.caller.door = "CRI";
-  return context;
-}
-
 class RuntimeService final : public wire::RuntimeService::CallbackService {
  public:
   RuntimeService(const CriParts& parts, Executor& work)
-      : parts_(parts), lane_(work, kShare, Scoped::kNo), sampler_(parts) {}
+      : parts_(parts), lane_(work, kRuntimeShare, Scoped::kNo), sampler_(parts) {}
 
   grpc::ServerUnaryReactor* Version(grpc::CallbackServerContext* context,
                                     const wire::VersionRequest*,

@@ -8,7 +8,6 @@ namespace gantry::api::cri {
 namespace {
 
 // Limits above this are none: v1 says so by a number of pages.
-constexpr uint64_t kNoLimit = uint64_t{1} << 62;
 constexpr char kDefaultInterface[] = "eth0";
 
 uint64_t Counter(const shim::v1::StatsResponse& stats, const char* v2, const char* v1) {

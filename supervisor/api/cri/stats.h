@@ -34,6 +34,9 @@ struct PodSample {
   std::optional<uint64_t> nano_cores;  // since an earlier look
 };
 
+// A limit above it is the kernel's word for none.
+inline constexpr uint64_t kNoLimit = uint64_t{1} << 62;
+
 int64_t ReadAtNanos(const shim::v1::StatsResponse& stats);
 
 wire::ContainerStats ToStats(const ContainerSample& sample);

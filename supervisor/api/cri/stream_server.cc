@@ -30,8 +30,6 @@ namespace {
 constexpr size_t kTokenBytes = 24;
 constexpr size_t kMaxConnections = 1024;
 
-absl::Duration Now() { return Clock::Real().Monotonic(); }
-
 absl::StatusOr<std::string> RandomToken() {
   char bytes[kTokenBytes];
   if (getrandom(bytes, sizeof bytes, 0) != static_cast<ssize_t>(sizeof bytes))
@@ -95,10 +93,10 @@ class StreamServer::Work {
   absl::StatusOr<std::string> Url(Request request) {
     GANTRY_ASSIGN_OR_RETURN(const std::string token, RandomToken());
     const char* const path = PathOf(request.kind);
-    request.until = Now() + options_.url_life;
+    request.until = Clock::Real().Monotonic() + options_.url_life;
     absl::MutexLock lock(&mu_);
     for (auto one = requests_.begin(); one != requests_.end();)
-      one = one->second.until <= Now() ? requests_.erase(one) : std::next(one);
+      one = one->second.until <= Clock::Real().Monotonic() ? requests_.erase(one) : std::next(one);
     if (requests_.size() >= options_.most_urls) {
       return absl::ResourceExhaustedError(
           absl::StrCat("streaming: ", requests_.size(),
@@ -133,7 +131,7 @@ class StreamServer::Work {
       return std::nullopt;
     Request request = std::move(found->second);
     requests_.erase(found);
-    if (request.until <= Now()) return std::nullopt;
+    if (request.until <= Clock::Real().Monotonic()) return std::nullopt;
     return request;
   }
 
