@@ -681,7 +681,7 @@ TEST_F(CommandsTest, CreateTellsABadCommandLineFromAFailure) {
 void CheckVerb(const Verb& verb, const std::string& path) {
   SCOPED_TRACE(path);
   EXPECT_FALSE(verb.summary.empty());
-  for (const Verb& child : verb.verbs) CheckVerb(child, path + " " + child.name);
+  for (const Verb& child : verb.verbs) CheckVerb(child, absl::StrCat(path, " ", child.name));
   if (!verb.make) return;
   if (!verb.hidden) {
     EXPECT_NE(verb.examples.find("ctl "), std::string::npos);

@@ -220,7 +220,7 @@ std::vector<std::string> Complete(const Verb& root, Context& context,
                std::find(v.aliases.begin(), v.aliases.end(), word) != v.aliases.end();
       });
       if (found == verb->verbs.end()) return {};
-      group_name = verb->name;
+      group_name = std::string(verb->name);
       verb = &*found;
       if (verb->group_flags) {
         group = FlagSet();
@@ -265,7 +265,7 @@ std::vector<std::string> Complete(const Verb& root, Context& context,
     candidates.push_back("--help");
   } else if (!verb->verbs.empty()) {
     for (const Verb& v : verb->verbs) {
-      if (!v.hidden) candidates.push_back(v.name);
+      if (!v.hidden) candidates.emplace_back(v.name);
     }
     if (verb == &root) candidates.push_back("help");
   } else if (verb->completes == "files" || (verb->hands_on && past_first_argument)) {

@@ -21,7 +21,7 @@ namespace {
 
 // "ctl image ls": the verb that the words name.
 std::string NameOf(const gantry::ctl::Verb& root, const std::vector<std::string>& args) {
-  std::string name = root.name;
+  std::string name(root.name);
   const gantry::ctl::Verb* group = &root;
   for (const std::string& word : args) {
     const auto verb =

@@ -57,7 +57,7 @@ const Verb* FindVerb(const Verb& group, absl::string_view word) {
 // The way from the root to a verb: "ctl image ls".
 std::string Path(const std::vector<const Verb*>& way) {
   std::vector<std::string> names;
-  for (const Verb* verb : way) names.push_back(verb->name);
+  for (const Verb* verb : way) names.emplace_back(verb->name);
   return absl::StrJoin(names, " ");
 }
 
@@ -371,8 +371,8 @@ int RunCommandLine(const Verb& root, Context& context, const std::vector<std::st
       std::vector<std::string> names;
       for (const Verb& v : group.verbs) {
         if (v.hidden) continue;
-        names.push_back(v.name);
-        names.insert(names.end(), v.aliases.begin(), v.aliases.end());
+        names.emplace_back(v.name);
+        for (const absl::string_view alias : v.aliases) names.emplace_back(alias);
       }
       const std::string near = Nearest(rest[next], names);
       context.Err(absl::StrCat("ctl: '", rest[next], "' is not a ", Path(way), " command",

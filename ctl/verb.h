@@ -100,18 +100,19 @@ absl::Status CheckName(absl::string_view kind, absl::string_view name);
 // An error whose exit status is another one than its verb's.
 absl::Status WithExitStatus(absl::Status status, int exit_status);
 
+// Its texts are literals: all verbs are made each time that ctl starts.
 struct Verb {
-  std::string name;
-  std::vector<std::string> aliases = {};
-  std::string arguments = {};  // "[OPTIONS] CONTAINER [CONTAINER...]"
-  std::string summary = {};
-  std::string examples = {};  // whole lines
+  absl::string_view name;
+  std::vector<absl::string_view> aliases = {};
+  absl::string_view arguments = {};  // "[OPTIONS] CONTAINER [CONTAINER...]"
+  absl::string_view summary = {};
+  absl::string_view examples = {};  // whole lines
   int min_args = 0;
   int max_args = -1;      // -1: any
   bool hands_on = false;  // from the first argument on nothing is an option of ours
   // Its arguments: containers, running, stopped, images, networks, volumes, contexts, objects,
   // files.
-  std::string completes = {};
+  absl::string_view completes = {};
   int error_status = 1;
   bool hidden = false;
   std::function<std::unique_ptr<Action>()> make = {};  // empty: only a group

@@ -80,27 +80,29 @@ class NamedPluginAction final : public Action {
   std::string format_, alias_;
 };
 
-Verb Named(const char* name, const char* arguments, int min_args, int max_args,
-           const char* summary) {
-  return {
-      .name = name,
-      .arguments = arguments,
-      .summary = summary,
-      .examples = absl::StrCat("  ctl plugin ", name, min_args == 2 ? " NAME X=1\n" : " NAME\n"),
-      .min_args = min_args,
-      .max_args = max_args,
-      .make = [verb = std::string(name)] { return std::make_unique<NamedPluginAction>(verb); }};
+Verb Named(const char* name, const char* arguments, int min_args, int max_args, const char* summary,
+           const char* examples) {
+  return {.name = name,
+          .arguments = arguments,
+          .summary = summary,
+          .examples = examples,
+          .min_args = min_args,
+          .max_args = max_args,
+          .make = [verb = std::string(name)] { return std::make_unique<NamedPluginAction>(verb); }};
 }
 
 }  // namespace
 
 std::vector<Verb> PluginVerbs() {
   return {
-      Named("create", "[OPTIONS] PLUGIN DIRECTORY", 2, 2, "Refused: there are no plugins"),
-      Named("disable", "[OPTIONS] PLUGIN", 1, 1, "Stop a plugin"),
-      Named("enable", "[OPTIONS] PLUGIN", 1, 1, "Start a plugin"),
-      Named("inspect", "[OPTIONS] PLUGIN [PLUGIN...]", 1, -1, "Show everything about plugins"),
-      Named("install", "[OPTIONS] PLUGIN [KEY=VALUE...]", 1, -1, "Refused: there are no plugins"),
+      Named("create", "[OPTIONS] PLUGIN DIRECTORY", 2, 2, "Refused: there are no plugins",
+            "  ctl plugin create NAME X=1\n"),
+      Named("disable", "[OPTIONS] PLUGIN", 1, 1, "Stop a plugin", "  ctl plugin disable NAME\n"),
+      Named("enable", "[OPTIONS] PLUGIN", 1, 1, "Start a plugin", "  ctl plugin enable NAME\n"),
+      Named("inspect", "[OPTIONS] PLUGIN [PLUGIN...]", 1, -1, "Show everything about plugins",
+            "  ctl plugin inspect NAME\n"),
+      Named("install", "[OPTIONS] PLUGIN [KEY=VALUE...]", 1, -1, "Refused: there are no plugins",
+            "  ctl plugin install NAME\n"),
       Verb{.name = "ls",
            .aliases = {"list"},
            .arguments = "[OPTIONS]",
@@ -108,10 +110,14 @@ std::vector<Verb> PluginVerbs() {
            .examples = "  ctl plugin ls\n",
            .max_args = 0,
            .make = [] { return std::make_unique<ListPluginsAction>(); }},
-      Named("push", "[OPTIONS] PLUGIN[:TAG]", 1, 1, "Send a plugin to a registry"),
-      Named("rm", "[OPTIONS] PLUGIN [PLUGIN...]", 1, -1, "Remove plugins"),
-      Named("set", "PLUGIN KEY=VALUE [KEY=VALUE...]", 2, -1, "Change a plugin's settings"),
-      Named("upgrade", "[OPTIONS] PLUGIN [REMOTE]", 1, 2, "Take a newer version of a plugin")};
+      Named("push", "[OPTIONS] PLUGIN[:TAG]", 1, 1, "Send a plugin to a registry",
+            "  ctl plugin push NAME\n"),
+      Named("rm", "[OPTIONS] PLUGIN [PLUGIN...]", 1, -1, "Remove plugins",
+            "  ctl plugin rm NAME\n"),
+      Named("set", "PLUGIN KEY=VALUE [KEY=VALUE...]", 2, -1, "Change a plugin's settings",
+            "  ctl plugin set NAME X=1\n"),
+      Named("upgrade", "[OPTIONS] PLUGIN [REMOTE]", 1, 2, "Take a newer version of a plugin",
+            "  ctl plugin upgrade NAME X=1\n")};
 }
 
 }  // namespace gantry::ctl

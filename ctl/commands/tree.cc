@@ -6,13 +6,13 @@ namespace gantry::ctl {
 namespace {
 
 // The same verb under another word.
-Verb Named(Verb verb, const char* name, std::vector<std::string> aliases = {}) {
+Verb Named(Verb verb, const char* name, std::vector<absl::string_view> aliases = {}) {
   verb.name = name;
   verb.aliases = std::move(aliases);
   return verb;
 }
 
-Verb Group(const char* name, std::vector<std::string> aliases, const char* summary,
+Verb Group(const char* name, std::vector<absl::string_view> aliases, const char* summary,
            std::vector<Verb> verbs) {
   Verb group;
   group.name = name;

@@ -20,8 +20,8 @@ namespace {
 using Way = std::vector<const Verb*>;
 
 std::string Join(const Way& way, const char* separator) {
-  return absl::StrJoin(way, separator,
-                       [](std::string* out, const Verb* verb) { out->append(verb->name); });
+  return absl::StrJoin(
+      way, separator, [](std::string* out, const Verb* verb) { absl::StrAppend(out, verb->name); });
 }
 
 std::string PageName(const Way& way) { return absl::StrCat(Join(way, "-"), "(1)"); }
