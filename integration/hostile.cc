@@ -140,7 +140,7 @@ void Try(int type, const void* address, socklen_t size, const char* name) {
   close(fd);
 }
 
-// Of the network namespace that this process is in, whoever made them.
+// Of the network namespace that this process is in; another process may have made them.
 void ScanUnixSockets() {
   FILE* const list = fopen("/proc/self/net/unix", "re");
   if (list == nullptr) return;

@@ -84,7 +84,7 @@ std::map<std::string, int64_t> PartsOf(content::Store& store,
     absl::StatusOr<oci::Document> document = budget.Read(store, manifest, manifest.digest.str(), 0);
     if (!document.ok() || !document->manifest.has_value()) continue;
     absl::StatusOr<std::string> json =
-        content::ReadBlob(store, document->manifest->config.digest, kMaxListedConfigBytes);
+        budget.ReadBytes(store, document->manifest->config.digest, kMaxListedConfigBytes);
     if (!json.ok()) continue;
     absl::StatusOr<oci::ImageConfig> config = oci::ParseImageConfig(*json, manifest.digest.str());
     if (!config.ok()) continue;
@@ -155,7 +155,7 @@ ImageCatalog::Facts ImageCatalog::FactsOf(const CallContext& context,
         budget.Read(content, manifest, manifest.digest.str(), 0);
     absl::StatusOr<std::string> json =
         document.ok() && document->manifest.has_value()
-            ? content::ReadBlob(content, document->manifest->config.digest, kMaxListedConfigBytes)
+            ? budget.ReadBytes(content, document->manifest->config.digest, kMaxListedConfigBytes)
             : absl::StatusOr<std::string>(absl::NotFoundError("no manifest"));
     absl::StatusOr<oci::ImageConfig> config =
         json.ok() ? oci::ParseImageConfig(*json, manifest.digest.str())
@@ -205,7 +205,7 @@ void ImageCatalog::FillSizes(const CallContext& context, const content::Descript
     if (manifest.platform.has_value())
       summary.set_platform(oci::FormatPlatform(*manifest.platform));
     absl::StatusOr<std::string> bytes =
-        content::ReadBlob(content, manifest.digest, oci::kMaxManifestBytes);
+        budget.ReadBytes(content, manifest.digest, oci::kMaxManifestBytes);
     absl::StatusOr<oci::Manifest> document =
         bytes.ok() ? oci::ParseManifest(*bytes, manifest.media_type, manifest.digest.str())
                    : absl::StatusOr<oci::Manifest>(bytes.status());
@@ -219,7 +219,7 @@ void ImageCatalog::FillSizes(const CallContext& context, const content::Descript
       summary.set_available(complete);
       summary.set_content_size_bytes(size);
       absl::StatusOr<std::string> config_json =
-          content::ReadBlob(content, document->config.digest, kMaxListedConfigBytes);
+          budget.ReadBytes(content, document->config.digest, kMaxListedConfigBytes);
       absl::StatusOr<oci::ImageConfig> config =
           config_json.ok() ? oci::ParseImageConfig(*config_json, manifest.digest.str())
                            : absl::StatusOr<oci::ImageConfig>(config_json.status());

@@ -137,7 +137,7 @@ class PodContainers {
   void TellStarted(const CallContext& context, PluginRound* round, const std::string& id) const;
   absl::Status NoteStartRefused(const CallContext& context, const std::string& id,
                                 const absl::Status& why);
-  // Once for each container, whoever is first to know.
+  // Once for each container; the first caller to know of the end calls it.
   void TellEnded(const CallContext& context, const LoadedContainer& loaded);
   void TellRemoved(const CallContext& context, PluginRound* round, const LoadedContainer& loaded);
   absl::StatusOr<oci::Resources> AskToUpdate(const CallContext& context, PluginRound* round,

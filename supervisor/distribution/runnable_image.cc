@@ -40,9 +40,8 @@ class Search {
     image.manifest = target;
     image.config = document.manifest->config;
     image.layers = std::move(document.manifest->layers);
-    GANTRY_RETURN_IF_ERROR(budget_.Charge(image.config.size_bytes, depth));
     GANTRY_ASSIGN_OR_RETURN(const std::string config_text,
-                            content::ReadBlob(store_, image.config.digest, oci::kMaxManifestBytes));
+                            budget_.ReadBytes(store_, image.config.digest, oci::kMaxManifestBytes));
     const std::string what = absl::StrCat("config ", image.config.digest.str());
     GANTRY_ASSIGN_OR_RETURN(oci::ImageConfig config, oci::ParseImageConfig(config_text, what));
     if (!config.platform.os.empty() && !config.platform.architecture.empty() &&

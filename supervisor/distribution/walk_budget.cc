@@ -45,4 +45,13 @@ absl::StatusOr<oci::Document> WalkBudget::Read(content::Store& store,
   return oci::ParseDocument(text, descriptor.media_type, what);
 }
 
+absl::StatusOr<std::string> WalkBudget::ReadBytes(content::Store& store,
+                                                  const content::Digest& digest,
+                                                  int64_t max_bytes) {
+  GANTRY_RETURN_IF_ERROR(Charge(0, 0));
+  GANTRY_ASSIGN_OR_RETURN(std::string text, content::ReadBlob(store, digest, max_bytes));
+  bytes_ += static_cast<int64_t>(text.size());
+  return text;
+}
+
 }  // namespace gantry::distribution

@@ -10,6 +10,7 @@
 #define GANTRY_SUPERVISOR_DISTRIBUTION_WALK_BUDGET_H_
 
 #include <cstdint>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -18,6 +19,7 @@
 
 #include "base/cancel_token.h"
 #include "content-store/descriptor.h"
+#include "content-store/digest.h"
 #include "content-store/store.h"
 #include "supervisor/oci/manifest.h"
 
@@ -45,6 +47,11 @@ class WalkBudget {
   // kInvalidArgument (malformed).
   absl::StatusOr<oci::Document> Read(content::Store& store, const content::Descriptor& descriptor,
                                      absl::string_view what, int depth);
+
+  // A blob as it is, such as the configuration that a manifest names: thousands may name the same
+  // large one. Also kNotFound, and content::ReadBlob()'s error for one that is larger.
+  absl::StatusOr<std::string> ReadBytes(content::Store& store, const content::Digest& digest,
+                                        int64_t max_bytes);
 
  private:
   const CancelToken* const cancel_;

@@ -19,6 +19,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include <nlohmann/json.hpp>
@@ -53,6 +54,9 @@ if [ "$CNI_COMMAND" = ADD ]; then
   printf '"by":"%s"}' "$type"
 fi
 )";
+
+// Another one in each run of this test: what an earlier process left of a pod's plugins is ended.
+const std::string kPod = absl::StrCat("pod-", getpid());
 
 class CniTest : public ::testing::Test {
  protected:
@@ -101,7 +105,7 @@ class CniTest : public ::testing::Test {
   std::vector<std::string> Calls() const {
     const absl::StatusOr<std::string> text = ReadFile(State("calls"), 1 << 20);
     if (!text.ok()) return {};
-    return absl::StrSplit(*text, '\n', absl::SkipEmpty());
+    return absl::StrSplit(absl::StrReplaceAll(*text, {{kPod, "pod1"}}), '\n', absl::SkipEmpty());
   }
   json InputOf(const std::string& what) const {
     const absl::StatusOr<std::string> text = ReadFile(State("in-" + what), 1 << 20);
@@ -117,7 +121,7 @@ class CniTest : public ::testing::Test {
   }
   size_t Records() const { return ListDirectory(In("records")).value().size(); }
 
-  CniRequest Request(const std::string& id = "pod1") const {
+  CniRequest Request(const std::string& id = kPod) const {
     CniRequest request;
     request.container_id = id;
     request.netns = absl::StrCat("/proc/", getpid(), "/fd/", netns_->get());
@@ -151,7 +155,7 @@ TEST_F(CniTest, AddRunsTheChainWithEachResultForTheNextPlugin) {
   EXPECT_EQ(second["prevResult"]["by"], "one");
 
   const std::string env = EnvOf("two-ADD");
-  EXPECT_THAT(env, HasSubstr("CNI_CONTAINERID=pod1\n"));
+  EXPECT_THAT(env, HasSubstr(absl::StrCat("CNI_CONTAINERID=", kPod, "\n")));
   EXPECT_THAT(env, HasSubstr("CNI_IFNAME=eth0\n"));
   EXPECT_THAT(env, HasSubstr("CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAME=web\n"));
   EXPECT_THAT(env, HasSubstr(absl::StrCat("CNI_PATH=", In("bin"), "\n")));
@@ -179,12 +183,12 @@ TEST_F(CniTest, AddForAnotherNamespaceRemovesTheFormerAttachment) {
 
 TEST_F(CniTest, RemoveRunsInReverseWithTheFinalResult) {
   ASSERT_TRUE(cni_->Add(Request()).ok());
-  ASSERT_TRUE(cni_->Remove("pod1").ok());
+  ASSERT_TRUE(cni_->Remove(kPod).ok());
   EXPECT_THAT(Calls(), ElementsAre("one ADD pod1", "two ADD pod1", "two DEL pod1", "one DEL pod1"));
   EXPECT_EQ(InputOf("one-DEL")["prevResult"]["by"], "two");
   EXPECT_EQ(InputOf("one-DEL")["runtimeConfig"]["portMappings"][0]["containerPort"], 80);
   EXPECT_EQ(Records(), 0u);
-  EXPECT_TRUE(cni_->Remove("pod1").ok());
+  EXPECT_TRUE(cni_->Remove(kPod).ok());
   EXPECT_THAT(Calls(), SizeIs(4));
 }
 
@@ -192,10 +196,10 @@ TEST_F(CniTest, RemoveAfterARestartUsesWhatAddWasGiven) {
   ASSERT_TRUE(cni_->Add(Request()).ok());
   Open();
   EXPECT_THAT(Calls(), SizeIs(2));  // what is attached stays so
-  EXPECT_TRUE(cni_->Result("pod1").ok());
+  EXPECT_TRUE(cni_->Result(kPod).ok());
   // The network has changed since.
   Configure("10-pods.conflist", R"({"cniVersion":"1.0.0","name":"new","plugins":[{"type":"x"}]})");
-  ASSERT_TRUE(cni_->Remove("pod1").ok());
+  ASSERT_TRUE(cni_->Remove(kPod).ok());
   EXPECT_EQ(InputOf("one-DEL")["name"], "pods");
   EXPECT_EQ(InputOf("one-DEL")["prevResult"]["by"], "two");
   EXPECT_THAT(EnvOf("one-DEL"), HasSubstr("K8S_POD_NAME=web"));
@@ -206,14 +210,16 @@ TEST_F(CniTest, RecordIsOnDiskBeforeAPluginRuns) {
   std::thread add([this] { EXPECT_TRUE(absl::IsCancelled(cni_->Add(Request()).status())); });
   WaitFor([this] { return Exists(State("hangs-one-ADD")); });
   EXPECT_EQ(Records(), 1u);
-  EXPECT_THAT(ReadFile(In("records/pod1@eth0.json"), 1 << 20).value(), HasSubstr("\"adding\""));
-  EXPECT_TRUE(cni_->Remove("pod1").ok());
+  EXPECT_THAT(ReadFile(In(absl::StrCat("records/", kPod, "@eth0.json")), 1 << 20).value(),
+              HasSubstr("\"adding\""));
+  EXPECT_TRUE(cni_->Remove(kPod).ok());
   add.join();
 }
 
 TEST_F(CniTest, RecordHasTheResultBeforeAddReturns) {
   ASSERT_TRUE(cni_->Add(Request()).ok());
-  const json record = json::parse(ReadFile(In("records/pod1@eth0.json"), 1 << 20).value());
+  const json record =
+      json::parse(ReadFile(In(absl::StrCat("records/", kPod, "@eth0.json")), 1 << 20).value());
   EXPECT_EQ(record["state"], "attached");
   EXPECT_EQ(record["result"]["by"], "two");
 }
@@ -226,7 +232,7 @@ TEST_F(CniTest, FailedAddIsUndone) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("no room; at all"));
   EXPECT_THAT(Calls(), ElementsAre("one ADD pod1", "two ADD pod1", "two DEL pod1", "one DEL pod1"));
   EXPECT_EQ(Records(), 0u);
-  EXPECT_TRUE(absl::IsNotFound(cni_->Result("pod1").status()));
+  EXPECT_TRUE(absl::IsNotFound(cni_->Result(kPod).status()));
 }
 
 TEST_F(CniTest, ErrorCodesSayWhatTheCallerCanDo) {
@@ -296,7 +302,7 @@ TEST_F(CniTest, CancelledAddIsUndoneInTheBackground) {
 TEST_F(CniTest, FailedDelIsRepeatedUntilItSucceeds) {
   ASSERT_TRUE(cni_->Add(Request()).ok());
   Behave("fail-two-DEL", R"({"code":100,"msg":"busy"})");
-  const absl::Status status = cni_->Remove("pod1");
+  const absl::Status status = cni_->Remove(kPod);
   EXPECT_TRUE(absl::IsUnavailable(status)) << status;
   // The plugin before it in the chain, which has the address, has not been asked.
   for (const std::string& call : Calls()) EXPECT_NE(call, "one DEL pod1");
@@ -313,7 +319,7 @@ TEST_F(CniTest, FailedDelIsRepeatedUntilItSucceeds) {
 TEST_F(CniTest, FailedDelIsRepeatedByTheNextDaemon) {
   ASSERT_TRUE(cni_->Add(Request()).ok());
   Behave("fail-one-DEL", "nonsense");
-  EXPECT_FALSE(cni_->Remove("pod1").ok());
+  EXPECT_FALSE(cni_->Remove(kPod).ok());
   cni_ = nullptr;
   StopBehaving("fail-one-DEL");
   EXPECT_EQ(Records(), 1u);
@@ -326,11 +332,12 @@ TEST_F(CniTest, HalfMadeAttachmentOfAFormerDaemonIsRemoved) {
   std::thread add([this] { EXPECT_FALSE(cni_->Add(Request()).ok()); });
   WaitFor([this] { return Exists(State("hangs-two-ADD")); });
   // What a daemon that is killed now leaves.
-  const std::string record = ReadFile(In("records/pod1@eth0.json"), 1 << 20).value();
-  EXPECT_TRUE(cni_->Remove("pod1").ok());
+  const std::string record =
+      ReadFile(In(absl::StrCat("records/", kPod, "@eth0.json")), 1 << 20).value();
+  EXPECT_TRUE(cni_->Remove(kPod).ok());
   add.join();
   ASSERT_EQ(Records(), 0u);
-  ASSERT_TRUE(WriteFile(In("records/pod1@eth0.json"), record).ok());
+  ASSERT_TRUE(WriteFile(In(absl::StrCat("records/", kPod, "@eth0.json")), record).ok());
   ASSERT_EQ(unlink(State("calls").c_str()), 0);
   Open();
   WaitFor([this] { return Records() == 0; });
@@ -346,7 +353,7 @@ TEST_F(CniTest, HangingAddDoesNotHoldUpOtherPods) {
   EXPECT_TRUE(cni_->Ready().ok());
   EXPECT_THAT(cni_->Attachments(), SizeIs(2));
   EXPECT_TRUE(cni_->Remove("pod2").ok());
-  EXPECT_TRUE(cni_->Remove("pod1").ok());
+  EXPECT_TRUE(cni_->Remove(kPod).ok());
   add.join();
 }
 
@@ -367,17 +374,17 @@ TEST_F(CniTest, DelOfANamespaceThatHasGoneNamesNone) {
   ASSERT_TRUE(cni_->Add(request).ok());
   // The path leads to another namespace by now, as it may after a boot.
   ASSERT_EQ(dup3(netns_->get(), other->get(), O_CLOEXEC), other->get());
-  ASSERT_TRUE(cni_->Remove("pod1").ok());
+  ASSERT_TRUE(cni_->Remove(kPod).ok());
   EXPECT_THAT(EnvOf("one-DEL"), HasSubstr("CNI_NETNS=\n"));
 }
 
 TEST_F(CniTest, CheckRunsTheChainWithTheResult) {
-  EXPECT_TRUE(absl::IsNotFound(cni_->Check("pod1")));
+  EXPECT_TRUE(absl::IsNotFound(cni_->Check(kPod)));
   ASSERT_TRUE(cni_->Add(Request()).ok());
-  EXPECT_TRUE(cni_->Check("pod1").ok());
+  EXPECT_TRUE(cni_->Check(kPod).ok());
   EXPECT_EQ(InputOf("two-CHECK")["prevResult"]["by"], "two");
   Behave("fail-two-CHECK", R"({"code":3,"msg":"eth0 has gone"})");
-  const absl::Status status = cni_->Check("pod1");
+  const absl::Status status = cni_->Check(kPod);
   EXPECT_TRUE(absl::IsUnavailable(status)) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr("eth0 has gone"));
 }
