@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <thread>
@@ -21,6 +22,31 @@
 namespace grpc_event_engine::experimental {
 std::shared_ptr<EventEngine> GetDefaultEventEngine();
 }  // namespace grpc_event_engine::experimental
+
+// Not in gRPC 1.51's public headers: a thread of its own, which begins with Start().
+namespace grpc_core {
+class Thread {
+ public:
+  struct Options {
+    bool joinable;
+    bool tracked;
+    size_t stack_size;
+  };
+  struct Internals {
+    virtual ~Internals() = default;
+    virtual void Start() = 0;
+    virtual void Join() = 0;
+  };
+  Thread(const char* name, void (*body)(void*), void* argument, bool* success,
+         const Options& options);
+  void Start() { internals_->Start(); }
+
+ private:
+  [[maybe_unused]] int state_;
+  Internals* internals_;
+  [[maybe_unused]] Options options_;
+};
+}  // namespace grpc_core
 
 namespace {
 std::atomic<bool> refuse = false;
@@ -97,6 +123,35 @@ TEST(GrpcThreadsTest, WorkOfAPoolThatWasRefusedThreadsIsDoneAllTheSame) {
   EXPECT_TRUE(blockers.Started(blockers.count));
   blockers.release.Notify();
   blockers.done.Wait();
+}
+
+// More than the reserve has: those that are left are made once the kernel gives threads again.
+TEST(GrpcThreadsTest, ThreadsBeyondTheReserveAreMadeLater) {
+  ReserveGrpcThreads();
+  constexpr int kThreads = 40;
+  struct Count {
+    absl::Mutex mutex;
+    int ran ABSL_GUARDED_BY(mutex) = 0;
+  } count;
+  refuse = true;
+  for (int i = 0; i < kThreads; ++i) {
+    bool made = false;
+    grpc_core::Thread thread("late",
+                             [](void* argument) {
+                               auto& all = *static_cast<Count*>(argument);
+                               absl::MutexLock lock(&all.mutex);
+                               ++all.ran;
+                             },
+                             &count, &made, {.joinable = false, .tracked = false, .stack_size = 0});
+    ASSERT_TRUE(made) << i;
+    thread.Start();
+  }
+  refuse = false;
+  absl::MutexLock lock(&count.mutex);
+  const auto all = [&count]()
+                       ABSL_EXCLUSIVE_LOCKS_REQUIRED(count.mutex) { return count.ran == kThreads; };
+  EXPECT_TRUE(count.mutex.AwaitWithTimeout(absl::Condition(&all), kLimit))
+      << count.ran << " of " << kThreads;
 }
 
 TEST(GrpcThreadsTest, ThreadsOfOthersAreRefused) {
