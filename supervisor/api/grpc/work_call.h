@@ -32,8 +32,7 @@ enum class Departure {
   kIgnored,  // the work is done to its end; only the client's deadline ends it
 };
 
-// One type for all work: a class of gRPC's for each call would be most of what a door's compiler has
-// to do.
+// One type for the work of all calls: a reactor for each lambda would be compiled as often.
 using CallWork = absl::AnyInvocable<absl::Status(Call&)>;
 
 // A call that is answered from memory: on gRPC's own thread, which saves handing it to another. Not
